@@ -1,0 +1,73 @@
+"""What the association says: facts, in the order they become decidable. A fact is never changed, only superseded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a match: a tracklet leaving a camera, or entering one."""
+
+    camera: str
+    track: str  # tracklet id
+    time_s: float  # capture time of the exit (from) or of the entry (to)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The tracklet that entered at `to` is the one that left at `from_`."""
+
+    event_id: str  # UUIDv7, the key by which a subscriber drops repeats
+    observed_at_s: float  # capture time at which it was decided
+    state: Literal["provisional", "confirmed"]
+    global_id: str  # `{node}-{boot}-{counter}`, never reused
+    link: str  # `{from camera}--{to camera}`
+    from_: End
+    to: End
+    class_name: str
+    transit_s: float
+    posterior: float  # probability of this match among all candidates and "no match"
+    margin: float  # log posterior odds against the best alternative, in nats
+    runner_up: str | None  # tracklet id of the best alternative; None when that is "no match"
+    decision_delay_s: float  # from the entry at `to` until now
+    supersedes: str | None  # event_id of the provisional fact this one replaces
+    embedding_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveLink:
+    """What is true after a revision: `to_track` continues `from_track` under `global_id`, or begins it (None)."""
+
+    to_track: str
+    from_track: str | None
+    global_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """An earlier fact was wrong, and this is what holds instead."""
+
+    event_id: str
+    observed_at_s: float
+    kind: Literal["split", "merge", "retract"]
+    revises: tuple[str, ...]  # event ids of the facts that no longer hold
+    reason: str
+    effective_links: tuple[EffectiveLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """No earlier tracklet is this one: it begins a new identity. Counted in match rates, not published by itself."""
+
+    event_id: str
+    observed_at_s: float
+    global_id: str
+    to: End
+    class_name: str
+    posterior: float  # probability of "no match"
+    decision_delay_s: float
+
+
+Fact: TypeAlias = Match | Revision | Unmatched

@@ -1,0 +1,23 @@
+"""Errors of the contract: what trainer and edge both may have to refuse.
+
+ContractError
+├── InputSpecError     an image or an input description that cannot be preprocessed
+├── MessageError       a message that does not follow the MQTT contract
+└── BundleError        a model bundle or manifest that is damaged, foreign or of another version
+"""
+
+
+class ContractError(Exception):
+    """Something does not follow the contract. The message says what was expected, what came, and what to do."""
+
+
+class InputSpecError(ContractError):
+    """An image or an input description that cannot be preprocessed."""
+
+
+class MessageError(ContractError):
+    """A message that does not follow the MQTT contract."""
+
+
+class BundleError(ContractError):
+    """A model bundle or manifest that is damaged, foreign or of another version."""
