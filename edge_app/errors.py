@@ -5,7 +5,7 @@ EdgeError                      70  a bug if it is raised itself
 ├── WorldError                 69  something outside this program failed; a restart may help
 │   ├── SourceError            66  a camera or file cannot be opened or read
 │   ├── BrokerError            69  the MQTT broker cannot be reached
-│   │   └── BrokerRefused      77  the MQTT broker refuses this client (password, certificate, ACL)
+│   │   └── BrokerRefusedError      77  the MQTT broker refuses this client (password, certificate, ACL)
 │   └── StoreError             74  the database cannot be opened or written
 └── ModelError                 65  a model or bundle is missing, damaged or not what the configuration says
 
@@ -47,7 +47,7 @@ class BrokerError(WorldError):
     """The MQTT broker cannot be reached."""
 
 
-class BrokerRefused(BrokerError):
+class BrokerRefusedError(BrokerError):
     """The MQTT broker answered, and refuses this client."""
 
     exit_code = 77

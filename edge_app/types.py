@@ -6,7 +6,7 @@ Boxes are xyxy in pixels of the frame, float32. Times are capture times, seconds
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _check_rows(owner: str, count: int, **arrays: tuple[NDArray, tuple[int, ...]]) -> None:
+def _check_rows(owner: str, count: int, **arrays: tuple[NDArray[Any], tuple[int, ...]]) -> None:
     """Every array has `count` rows of the given trailing shape."""
     for name, (array, trailing) in arrays.items():
         expected = (count, *trailing)
