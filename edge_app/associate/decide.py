@@ -1,0 +1,286 @@
+"""What has become decidable: confirm, wait, unmatched, revise.
+
+The log odds that `to` continues `from` against both being alone are (notation of multi-target tracking)
+
+    log  share · f(Δt) · p(similarity | same)  -  log  rate_of_new · p(similarity | different) · open
+
+share        probability that a vehicle leaving the first camera takes this link
+f(Δt)        transit density of the link, 1/s
+rate_of_new  vehicles per second that enter the second camera from nowhere we watch
+open         probability that `from` is still on its way or gone elsewhere: while it is large, a better continuation may
+             still come, so the odds rise by themselves as time passes without one
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge_app.associate import assign, links
+from edge_app.associate.draft import Draft
+from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched
+from edge_app.associate.state import Edge, Node
+
+NEGLIGIBLE = 0.02  # a candidate less probable than this is not waited for
+LEAST_OPEN = 0.02  # however long ago it left, a vehicle may have parked
+
+
+def decide(draft: Draft) -> None:
+    """Solve every open component and act on it; earlier entries first, since later ones may continue them."""
+    rows = [node for node in draft.nodes.values() if not draft.is_final(node)]
+    verdicts = _weigh(draft, rows)
+    for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
+        if node.decided != "pending":
+            _reconsider(draft, node, verdicts[node.id])
+    for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
+        if node.decided == "pending":
+            _conclude(draft, draft.nodes[node.id], verdicts[node.id])
+
+
+class Verdict:
+    """What the assignment says of one row: its partner in the best assignment, and everybody's probability."""
+
+    __slots__ = ("edges", "nobody", "partner", "probabilities")
+
+    def __init__(self, partner: Edge | None, edges: list[Edge], probabilities: list[float], nobody: float) -> None:
+        self.partner = partner
+        self.edges = edges
+        self.probabilities = probabilities
+        self.nobody = nobody
+
+    def posterior(self, edge: Edge | None) -> float:
+        return self.nobody if edge is None else self.probabilities[self.edges.index(edge)]
+
+    def runner_up(self) -> tuple[str | None, float]:
+        """The best alternative to the partner: its tracklet id, None for "no match", and its probability."""
+        others = [(p, e.from_) for e, p in zip(self.edges, self.probabilities, strict=True) if e is not self.partner]
+        if self.partner is not None:
+            others.append((self.nobody, ""))
+        probability, name = max(others, default=(0.0, ""))
+        return name or None, probability
+
+    def margin(self) -> float:
+        """Log odds of the partner against the best alternative, nats."""
+        return float(np.log(max(self.posterior(self.partner), 1e-12) / max(self.runner_up()[1], 1e-12)))
+
+
+def _weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
+    """Best assignment and marginals of every component."""
+    edges = {node.id: [e for e in node.edges if _available(draft, e, node)] for node in rows}
+    verdicts = {node.id: Verdict(None, [], [], 1.0) for node in rows if not edges[node.id]}
+    pairs = [(row, edge.from_) for row, candidates in edges.items() for edge in candidates]
+    for names, columns in assign.components(pairs):
+        column_of = {name: index for index, name in enumerate(columns)}
+        log_odds = np.full((len(names), len(columns)), -np.inf)
+        sticky = np.zeros_like(log_odds)
+        no_match = np.zeros(len(names))
+        for i, name in enumerate(names):
+            node = draft.nodes[name]
+            for edge in edges[name]:
+                log_odds[i, column_of[edge.from_]] = _log_odds(draft, edge, node)
+            if node.decided == "matched" and node.parent in column_of:
+                sticky[i, column_of[node.parent]] = draft.site.settings.revise_margin
+            elif node.decided == "unmatched":
+                no_match[i] = draft.site.settings.revise_margin
+        partners = assign.best(log_odds + sticky, no_match)
+        probabilities, nobody = assign.marginals(log_odds)
+        for i, name in enumerate(names):
+            chosen = columns[partners[i]] if partners[i] >= 0 else None
+            verdicts[name] = Verdict(
+                next((e for e in edges[name] if e.from_ == chosen), None),
+                edges[name],
+                [float(probabilities[i, column_of[e.from_]]) for e in edges[name]],
+                float(nobody[i]),
+            )
+    return verdicts
+
+
+def _available(draft: Draft, edge: Edge, node: Node) -> bool:
+    """The earlier tracklet is still in memory, and nobody else continues it for good."""
+    if edge.from_ not in draft.nodes or edge.link not in draft.links:
+        return False
+    child = draft.nodes.get(draft.children.get(edge.from_, node.id))
+    return child is None or child.id == node.id or not draft.is_final(child)
+
+
+def _log_odds(draft: Draft, edge: Edge, node: Node) -> float:
+    from_ = draft.nodes[edge.from_]
+    link = draft.site.by_id[edge.link]
+    out_links = draft.site.out_of[from_.camera]
+    gone = sum(
+        draft.share(other) * draft.transit(other.id).arrived_by(draft.seen_until(other.to_camera) - from_.exit_time_s)
+        for other in out_links
+    )
+    still_open = max(1.0 - gone, LEAST_OPEN)
+    motion = float(np.log(draft.share(link))) + draft.transit(edge.link).log_density(edge.transit_s)
+    newcomer = float(np.log(links.rate_of_new(draft.gallery.cameras[node.camera])))
+    log_odds: float = motion + edge.appearance - newcomer - float(np.log(still_open))
+    return log_odds
+
+
+def _conclude(draft: Draft, node: Node, verdict: Verdict) -> None:
+    """A pending tracklet: confirm, say provisionally, wait, or give up."""
+    settings = draft.site.settings
+    partner = verdict.partner
+    if partner is not None and partner.from_ in draft.children:
+        partner = None  # somebody else continues it, and was not revised
+    posterior = verdict.posterior(partner)
+    complete = all(draft.seen_until(x.from_camera) >= node.entry_time_s for x in draft.site.into.get(node.camera, ()))
+    overdue = draft.now >= node.entry_time_s + settings.max_wait_s
+    settled = partner is None or draft.nodes[partner.from_].decided != "pending"
+    at_deadline = overdue or (complete and settled and draft.now >= _deadline(draft, node, verdict))
+    if partner is not None and posterior >= settings.confirm_posterior and complete and settled:
+        _confirm(draft, node, partner, verdict)
+    elif partner is None and verdict.nobody >= settings.confirm_posterior and complete:
+        _give_up(draft, node, verdict)
+    elif at_deadline and partner is not None and posterior >= settings.accept_posterior:
+        _confirm(draft, node, partner, verdict)
+    elif at_deadline:
+        _give_up(draft, node, verdict)
+    elif partner is not None and posterior >= settings.provisional_posterior and node.provisional != partner.from_:
+        _announce(draft, node, partner, verdict)
+
+
+def _deadline(draft: Draft, node: Node, verdict: Verdict) -> float:
+    """When the last worthwhile candidate can no longer be continued by somebody else: p99 of its links, plus slack."""
+    last = node.entry_time_s
+    for edge, probability in zip(verdict.edges, verdict.probabilities, strict=True):
+        if probability >= NEGLIGIBLE:
+            from_ = draft.nodes[edge.from_]
+            for link in draft.site.out_of[from_.camera]:
+                last = max(last, from_.exit_time_s + draft.transit(link.id).percentile_s(0.99))
+    return last + draft.site.settings.slack_s
+
+
+def _announce(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
+    match = _match(draft, node, edge, verdict, "provisional")
+    draft.facts.append(match)
+    draft.nodes[node.id] = replace(node, event=match.event_id, provisional=edge.from_)
+
+
+def _confirm(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
+    """`node` continues `edge.from_` and takes over its global id; a clear case teaches links and calibration."""
+    match = _match(draft, node, edge, verdict, "confirmed")
+    draft.facts.append(match)
+    from_ = draft.nodes[edge.from_]
+    _settle(draft, node, "matched", match.global_id, edge.from_, match.event_id)
+    if match.posterior < draft.site.settings.confirm_posterior:
+        return
+    draft.links[edge.link] = links.learn_transit(draft.site.by_id[edge.link], draft.links[edge.link], edge.transit_s)
+    draft.transits.pop(edge.link, None)
+    draft.gallery.learn(from_.camera, node.camera, edge.similarity, genuine=True)
+    for other in verdict.edges:
+        if other is not edge:
+            draft.gallery.learn(draft.nodes[other.from_].camera, node.camera, other.similarity, genuine=False)
+
+
+def _give_up(draft: Draft, node: Node, verdict: Verdict) -> None:
+    """`node` begins a new identity; a provisional fact about it is taken back."""
+    global_id = node.global_id or draft.new_identity()
+    if node.event is not None:
+        reason = "no candidate was probable enough by the deadline"
+        _revise(draft, "retract", (node.event,), reason, (EffectiveLink(node.id, None, global_id),))
+    end = End(node.camera, node.id, node.entry_time_s)
+    event = _event_id(draft, "unmatched", node.id)
+    delay = draft.now - node.entry_time_s
+    draft.facts.append(Unmatched(event, draft.now, global_id, end, node.class_name, verdict.nobody, delay))
+    _settle(draft, node, "unmatched", global_id, None, event)
+
+
+def _reconsider(draft: Draft, node: Node, verdict: Verdict) -> None:
+    """A decided tracklet: revise it when the optimum has moved away by more than the margin, and clearly."""
+    partner = verdict.partner
+    parent = partner.from_ if partner is not None else None
+    if parent == node.parent or verdict.posterior(partner) < draft.site.settings.confirm_posterior:
+        return
+    if parent is not None and (parent in draft.children or draft.nodes[parent].decided == "pending"):
+        return
+    assert node.event is not None  # a decided node has the event that decided it
+    draft.children.pop(node.parent or "", None)
+    draft.gallery.withdraw(node)
+    kind = "retract" if parent is None else ("split" if node.decided == "matched" else "merge")
+    global_id = draft.nodes[parent].global_id if parent is not None else draft.new_identity()
+    effective = (EffectiveLink(node.id, parent, global_id), *_relabel(draft, node.id, global_id))
+    reason = (
+        "later evidence makes another predecessor more probable" if parent else "later evidence leaves no predecessor"
+    )
+    revision = _revise(draft, kind, (node.event,), reason, effective)
+    if partner is None:
+        _settle(draft, node, "unmatched", global_id, None, revision.event_id)
+    else:
+        match = _match(draft, node, partner, verdict, "confirmed")
+        draft.facts.append(match)
+        _settle(draft, node, "matched", global_id, parent, match.event_id)
+
+
+def _relabel(draft: Draft, ancestor: str, global_id: str) -> list[EffectiveLink]:
+    """Everything that continues `ancestor` follows it into another identity."""
+    links_now = []
+    parent, child = ancestor, draft.children.get(ancestor)
+    while child is not None:
+        node = draft.nodes[child]
+        draft.gallery.withdraw(node)
+        draft.nodes[child] = replace(node, global_id=global_id)
+        draft.gallery.enrol(draft.nodes[child])
+        links_now.append(EffectiveLink(child, parent, global_id))
+        parent, child = child, draft.children.get(child)
+    return links_now
+
+
+def _settle(draft: Draft, node: Node, decided: str, global_id: str, parent: str | None, event: str) -> None:
+    """Write a decision down: node, gallery, children, and the camera's rate of newcomers."""
+    first = node.decided == "pending"
+    node = replace(
+        node,
+        decided=decided,  # type: ignore[arg-type]
+        decided_at_s=draft.now,
+        global_id=global_id,
+        parent=parent,
+        event=event,
+        provisional=None,
+    )
+    draft.nodes[node.id] = node
+    draft.gallery.enrol(node)
+    if parent is not None:
+        draft.children[parent] = node.id
+    if first:
+        camera = draft.gallery.cameras[node.camera]
+        draft.gallery.cameras[node.camera] = links.learn_entry(camera, node.entry_time_s, float(parent is None))
+
+
+def _match(draft: Draft, node: Node, edge: Edge, verdict: Verdict, state: str) -> Match:
+    from_ = draft.nodes[edge.from_]
+    if not from_.global_id:
+        from_ = replace(from_, global_id=draft.new_identity())
+        draft.nodes[from_.id] = from_
+    return Match(
+        event_id=_event_id(draft, state, node.id, edge.from_),
+        observed_at_s=draft.now,
+        state=state,  # type: ignore[arg-type]
+        global_id=from_.global_id,
+        link=edge.link,
+        from_=End(from_.camera, from_.id, from_.exit_time_s),
+        to=End(node.camera, node.id, node.entry_time_s),
+        class_name=node.class_name,
+        transit_s=edge.transit_s,
+        posterior=verdict.posterior(edge),
+        margin=verdict.margin(),
+        runner_up=verdict.runner_up()[0],
+        decision_delay_s=draft.now - node.entry_time_s,
+        supersedes=node.event,
+        embedding_version=node.embedding_version,
+    )
+
+
+def _revise(
+    draft: Draft, kind: str, revises: tuple[str, ...], reason: str, effective: tuple[EffectiveLink, ...]
+) -> Revision:
+    event = _event_id(draft, kind, *revises)
+    revision = Revision(event, draft.now, kind, revises, reason, effective)  # type: ignore[arg-type]
+    draft.facts.append(revision)
+    return revision
+
+
+def _event_id(draft: Draft, *content: str) -> str:
+    return draft.site.new_event_id(draft.now, "|".join((draft.site.node, *content)))

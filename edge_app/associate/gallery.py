@@ -1,0 +1,135 @@
+"""Who may have been whom: candidate edges between finished tracklets, and the gallery of camera-aware proxies.
+
+A candidate must have left a linked camera within the link's transit gate, have a compatible class and embeddings of the
+same version. The gate bounds the candidates, so the cost of a tracklet grows with the traffic of the cameras that link
+into its own, not with the site: O(open tracklets of those cameras), and O(M² D) per candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_app.associate import scores
+from edge_app.associate.settings import AssociateSettings, LinkSettings
+from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, Node, Proxy
+from edge_app.types import Floats
+
+ALL_PAIRS = "*"
+CLASS_PENALTY = -2.0  # nats, where the detector gave two classes of one group
+
+
+@dataclass
+class Gallery:
+    """The appearance side of the association during one step; dictionaries are the step's own copies."""
+
+    settings: AssociateSettings
+    identities: dict[str, Identity]
+    cameras: dict[str, CameraModel]
+    calibrations: dict[str, Calibration]
+
+    def edge(self, link: LinkSettings, from_: Node, to: Node) -> Edge | None:
+        """The candidate "`to` was `from_`", or None when class, embedding version or order in time forbid it."""
+        transit_s = to.entry_time_s - from_.exit_time_s
+        penalty = class_penalty(self.settings, from_.class_name, to.class_name)
+        if transit_s <= 0 or penalty is None or from_.embedding_version != to.embedding_version:
+            return None
+        similarity = self.similarity(from_, to)
+        return Edge(from_.id, link.id, similarity, self.evidence(from_, to) + penalty, transit_s)
+
+    def similarity(self, from_: Node, to: Node) -> float:
+        """De-biased similarity of two tracklets; nan where either has no embedding."""
+        if not len(from_.embeddings) or not len(to.embeddings):
+            return float("nan")
+        return scores.similarity(self._debias(from_.camera, from_.embeddings), self._debias(to.camera, to.embeddings))
+
+    def evidence(self, from_: Node, to: Node) -> float:
+        """Log likelihood ratio of `to` against every proxy of the identity of `from_`, one per camera."""
+        if not len(to.embeddings):
+            return 0.0
+        proxies = {from_.camera: Proxy(from_.id, from_.embeddings)}
+        if from_.global_id in self.identities:
+            proxies = {**self.identities[from_.global_id].proxies, **proxies}
+        seen = self._debias(to.camera, to.embeddings)
+        ratios = []
+        for camera, proxy in proxies.items():
+            if len(proxy.embeddings):
+                value = scores.similarity(self._debias(camera, proxy.embeddings), seen)
+                ratios.append(scores.evidence(value, self._curve(camera, to.camera)))
+        return scores.combine(ratios)
+
+    def see(self, node: Node) -> None:
+        """Let a camera's mean know this tracklet; a new embedding version starts a new mean."""
+        camera = self.cameras.get(node.camera)
+        if camera is None:
+            camera = CameraModel(node.camera, node.embedding_version, np.zeros(0, np.float32), 0.0)
+        if len(node.embeddings):
+            if camera.version != node.embedding_version or camera.mean.shape != node.embeddings.shape[1:]:
+                mean = np.zeros(node.embeddings.shape[1], np.float32)
+                camera = replace(camera, version=node.embedding_version, mean=mean, count=0.0)
+            camera = scores.learn_camera(camera, node.embeddings)
+        self.cameras[node.camera] = camera
+
+    def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: bool) -> None:
+        """One similarity whose truth is as good as known."""
+        if np.isnan(similarity):
+            return
+        for pair in (pair_id(from_camera, to_camera), ALL_PAIRS):
+            known = self.calibrations.get(pair) or scores.new_calibration(pair)
+            self.calibrations[pair] = scores.learn_similarity(known, similarity, genuine)
+
+    def enrol(self, node: Node) -> None:
+        """`node` is now the proxy of its identity on its camera."""
+        identity = self.identities.get(node.global_id) or Identity(node.global_id, {})
+        proxies = {camera: proxy for camera, proxy in identity.proxies.items() if camera != node.camera}
+        self.identities[node.global_id] = replace(
+            identity, proxies={**proxies, node.camera: Proxy(node.id, node.embeddings)}
+        )
+
+    def withdraw(self, node: Node) -> None:
+        """`node` is no longer part of its identity."""
+        identity = self.identities.get(node.global_id)
+        if identity is None:
+            return
+        proxies = {camera: proxy for camera, proxy in identity.proxies.items() if proxy.track != node.id}
+        if proxies:
+            self.identities[node.global_id] = replace(identity, proxies=proxies)
+        else:
+            del self.identities[node.global_id]
+
+    def _debias(self, camera: str, embeddings: Floats) -> Floats:
+        model = self.cameras.get(camera)
+        if model is None or model.mean.shape != embeddings.shape[1:]:
+            return embeddings
+        return scores.debias(embeddings, model, self._site_mean(model))
+
+    def _site_mean(self, model: CameraModel) -> Floats:
+        same = [
+            c
+            for _, c in sorted(self.cameras.items())
+            if c.version == model.version and c.mean.shape == model.mean.shape
+        ]
+        weights = np.array([c.count / (c.count + scores.MEAN_WEIGHT) for c in same], np.float32)
+        mean: Floats = np.average([c.mean for c in same], axis=0, weights=weights + 1e-6).astype(np.float32)
+        return mean
+
+    def _curve(self, from_camera: str, to_camera: str) -> scores.Curve:
+        pair = self.calibrations.get(pair_id(from_camera, to_camera)) or scores.new_calibration("")
+        site = self.calibrations.get(ALL_PAIRS) or scores.new_calibration(ALL_PAIRS)
+        return scores.evidence_curve(pair, site, self.settings.similarity)
+
+
+def pair_id(from_camera: str, to_camera: str) -> str:
+    return f"{from_camera}--{to_camera}"
+
+
+def class_penalty(settings: AssociateSettings, left: str, right: str) -> float | None:
+    """Log likelihood ratio of two class names for one object; None where they are incompatible."""
+    if left == right:
+        return 0.0
+    if settings.class_groups:
+        together = any(left in group and right in group for group in settings.class_groups)
+    else:
+        together = "person" not in (left, right)
+    return CLASS_PENALTY if together else None

@@ -1,0 +1,123 @@
+"""Who can follow whom, and how long it takes.
+
+A link's transit time has a density over logarithmic bins: a log-normal prior from the configuration, worth
+`PRIOR_WEIGHT` confirmed transits, plus the decayed histogram of confirmed transits, plus a uniform floor, so that
+neither a traffic jam nor a wrong guess can kill a link. Cost: O(BINS) per query, independent of the site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app.associate.settings import LinkSettings, TransitSettings
+from edge_app.associate.state import CameraModel, LinkModel
+
+BINS = 48
+PRIOR_WEIGHT = 6.0  # confirmed transits that the prior is worth
+FLOOR = 0.05  # probability mass spread evenly over [min_s, max_s]
+DECAY = 0.99  # per confirmed transit: the memory of a link is about a hundred vehicles
+SHARE_WEIGHT = 6.0  # exits that the prior share is worth
+RATE_MEMORY_S = 1800.0
+RATE_PRIOR = (0.02, 60.0)  # new vehicles per second and camera, and the seconds that guess is worth
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The bins of one link and its prior."""
+
+    edges: NDArray[np.float64]  # (BINS + 1,) seconds, log-spaced from min_s to max_s
+    widths: NDArray[np.float64]  # (BINS,) seconds
+    prior: NDArray[np.float64]  # (BINS,) sums to one
+    even: NDArray[np.float64]  # (BINS,) sums to one; the same density everywhere
+
+
+@lru_cache(maxsize=1024)
+def grid(transit: TransitSettings) -> Grid:
+    """The bins and the log-normal prior: median `typical_s`, both limits about two standard deviations away."""
+    edges = np.geomspace(transit.min_s, transit.max_s, BINS + 1)
+    centres = np.log(np.sqrt(edges[:-1] * edges[1:]))
+    median = np.log(transit.median_s)
+    below = max(median - np.log(transit.min_s), 0.1) / 2
+    above = max(np.log(transit.max_s) - median, 0.1) / 2
+    sigma = np.where(centres < median, below, above)
+    prior = np.exp(-0.5 * ((centres - median) / sigma) ** 2)
+    widths = np.diff(edges)
+    return Grid(edges, widths, prior / prior.sum(), widths / widths.sum())
+
+
+def new_link(link: LinkSettings) -> LinkModel:
+    return LinkModel(link.id, np.zeros(BINS), 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Transit:
+    """The transit time distribution of one link as it is believed now."""
+
+    edges: NDArray[np.float64]  # (BINS + 1,) seconds
+    log_densities: NDArray[np.float64]  # (BINS,) log of 1/s
+    cumulative: NDArray[np.float64]  # (BINS + 1,) from 0 to 1
+
+    def log_density(self, transit_s: float) -> float:
+        """Log probability density in 1/s; -inf outside [min_s, max_s]: the gate of the candidates."""
+        if not self.edges[0] <= transit_s <= self.edges[-1]:
+            return -np.inf
+        return float(self.log_densities[min(int(np.searchsorted(self.edges, transit_s, side="right")) - 1, BINS - 1)])
+
+    def arrived_by(self, elapsed_s: float) -> float:
+        """Probability that a vehicle on this link has arrived `elapsed_s` after leaving."""
+        return float(np.interp(elapsed_s, self.edges, self.cumulative))
+
+    def percentile_s(self, share: float) -> float:
+        """The transit time that a `share` of the vehicles stays below, in seconds."""
+        return float(np.interp(share, self.cumulative, self.edges))
+
+
+def transit(link: LinkSettings, model: LinkModel) -> Transit:
+    """Prior, confirmed transits and floor as one distribution."""
+    bins = grid(link.transit)
+    learned = (model.counts + PRIOR_WEIGHT * bins.prior) / (model.counts.sum() + PRIOR_WEIGHT)
+    masses = (1 - FLOOR) * learned + FLOOR * bins.even
+    return Transit(bins.edges, np.log(masses / bins.widths), np.concatenate([[0.0], np.cumsum(masses)]))
+
+
+def share_taken(link: LinkSettings, model: LinkModel, out_links: int) -> float:
+    """Probability that a vehicle leaving `from_camera` takes this link, in (0, 1)."""
+    prior = link.share if link.share is not None else 0.8 / max(out_links, 1)
+    return (model.taken + SHARE_WEIGHT * prior) / (model.exits + SHARE_WEIGHT)
+
+
+def learn_transit(link: LinkSettings, model: LinkModel, transit_s: float) -> LinkModel:
+    """One confirmed transit, spread over the neighbouring bins so that a few already draw a curve."""
+    bins = grid(link.transit)
+    centres = np.log(np.sqrt(bins.edges[:-1] * bins.edges[1:]))
+    kernel = np.exp(-0.5 * ((centres - np.log(transit_s)) / 0.08) ** 2)
+    kernel = kernel / kernel.sum() if kernel.sum() > 0 else bins.prior
+    return replace(model, counts=model.counts * DECAY + kernel)
+
+
+def learn_share(model: LinkModel, taken: bool) -> LinkModel:
+    """One exit whose outcome is final: it took this link, or it did not."""
+    return replace(model, taken=model.taken * DECAY + float(taken), exits=model.exits * DECAY + 1.0)
+
+
+def rate_of_new(camera: CameraModel) -> float:
+    """Vehicles per second that enter this camera and were at no linked camera before, > 0."""
+    rate, worth_s = RATE_PRIOR
+    return (camera.new + rate * worth_s) / (camera.watched_s + worth_s)
+
+
+def learn_entry(camera: CameraModel, entry_time_s: float, is_new: float) -> CameraModel:
+    """One decided tracklet: `is_new` is the probability that it began an identity."""
+    elapsed = max(entry_time_s - camera.until_s, 0.0) if camera.until_s is not None else 0.0
+    fade = float(np.exp(-elapsed / RATE_MEMORY_S))
+    return replace(
+        camera,
+        entries=camera.entries * fade + 1.0,
+        new=camera.new * fade + is_new,
+        watched_s=camera.watched_s * fade + elapsed,
+        until_s=max(entry_time_s, camera.until_s or entry_time_s),
+    )

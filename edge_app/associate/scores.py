@@ -1,0 +1,106 @@
+"""From embeddings to evidence: camera de-bias, similarity to camera-aware proxies, per-pair calibration.
+
+A similarity means different things on different camera pairs: front against rear is never as alike as front against
+front. So each ordered camera pair keeps two histograms of similarities, of confirmed matches (genuine) and of pairs
+that cannot be one vehicle (impostor); while a pair has seen little it leans on the histograms of all pairs, and those
+on the prior of the embedder. The evidence is the log ratio of both densities, made monotone and bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app.associate.settings import SimilarityPrior
+from edge_app.associate.state import Calibration, CameraModel
+from edge_app.types import Floats
+
+Curve = NDArray[np.float64]  # (BINS,) log likelihood ratios at `CENTRES`
+
+BINS = 80
+EDGES = np.linspace(-1.0, 1.0, BINS + 1)
+CENTRES = 0.5 * (EDGES[:-1] + EDGES[1:])
+BANDWIDTH = 0.035
+PRIOR_WEIGHT = 12.0  # observations that the prior is worth to the site
+PAIR_WEIGHT = 20.0  # observations that the site is worth to a pair
+MEMORY = 0.998  # decay per observation
+LIMIT = 6.0  # nats; no single look is worth more
+MEAN_WEIGHT = 10.0  # tracklets before a camera's mean is trusted half
+MEAN_MEMORY = 500.0  # tracklets after which a camera's mean forgets
+TOP = 3  # similarities averaged per proxy
+CORRELATION = 0.5  # between the evidence of two proxies of one identity
+
+
+def learn_camera(camera: CameraModel, embeddings: Floats) -> CameraModel:
+    """One more tracklet of this camera; `embeddings` (M, D) unit rows, M ≥ 1."""
+    count = min(camera.count + 1.0, MEAN_MEMORY)
+    return replace(camera, mean=camera.mean + (embeddings.mean(0) - camera.mean) / np.float32(count), count=count)
+
+
+def debias(embeddings: Floats, camera: CameraModel, site_mean: Floats) -> Floats:
+    """Embeddings as an average camera would have seen them: (M, D) unit rows.
+
+    The camera's mean is shrunk towards the mean of the site while it rests on few tracklets.
+    """
+    trust = np.float32(camera.count / (camera.count + MEAN_WEIGHT))
+    moved = embeddings - trust * (camera.mean - site_mean)
+    unit: Floats = moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), np.float32(1e-6))
+    return unit
+
+
+def similarity(left: Floats, right: Floats) -> float:
+    """Mean of the `TOP` largest cosines between two sets of unit rows: robust against one bad view on either side."""
+    cosines = np.sort((left @ right.T).ravel())[::-1]
+    return float(cosines[:TOP].mean())
+
+
+def combine(evidence: list[float]) -> float:
+    """Evidence of several proxies of one identity: a sum that knows they are correlated.
+
+    k equal, independent looks would add up to k times one; with correlation r they are worth k / (1 + (k - 1) r).
+    """
+    if not evidence:
+        return 0.0
+    return float(np.clip(sum(evidence) / (1 + (len(evidence) - 1) * CORRELATION), -LIMIT, LIMIT))
+
+
+def new_calibration(pair: str) -> Calibration:
+    return Calibration(pair, np.zeros(BINS), np.zeros(BINS))
+
+
+def learn_similarity(calibration: Calibration, value: float, genuine: bool) -> Calibration:
+    kernel = np.exp(-0.5 * ((CENTRES - value) / BANDWIDTH) ** 2)
+    kernel = kernel / kernel.sum()
+    if genuine:
+        return replace(calibration, genuine=calibration.genuine * MEMORY + kernel)
+    return replace(calibration, impostor=calibration.impostor * MEMORY + kernel)
+
+
+def _normal(mean: float, std: float) -> NDArray[np.float64]:
+    density = np.exp(-0.5 * ((CENTRES - mean) / std) ** 2) + 1e-6
+    normal: NDArray[np.float64] = density / density.sum()
+    return normal
+
+
+def _leaning(counts: NDArray[np.float64], on: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """Counts as a distribution that leans on another one, as if that were `weight` observations."""
+    leaning: NDArray[np.float64] = (counts + weight * on) / (counts.sum() + weight)
+    return leaning
+
+
+def evidence_curve(pair: Calibration, site: Calibration, prior: SimilarityPrior) -> Curve:
+    """(BINS,) log likelihood ratio at the bin centres, non-decreasing, within ±LIMIT."""
+    genuine = _leaning(site.genuine, _normal(prior.genuine_mean, prior.genuine_std), PRIOR_WEIGHT)
+    impostor = _leaning(site.impostor, _normal(prior.impostor_mean, prior.impostor_std), PRIOR_WEIGHT)
+    ratio = np.log(_leaning(pair.genuine, genuine, PAIR_WEIGHT)) - np.log(
+        _leaning(pair.impostor, impostor, PAIR_WEIGHT)
+    )
+    rising = 0.5 * (np.maximum.accumulate(ratio) + np.minimum.accumulate(ratio[::-1])[::-1])
+    return np.clip(rising, -LIMIT, LIMIT)
+
+
+def evidence(value: float, curve: Curve) -> float:
+    """Log likelihood ratio of one similarity; 0 when it is unknown (nan)."""
+    return 0.0 if np.isnan(value) else float(np.interp(value, CENTRES, curve))

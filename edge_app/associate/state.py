@@ -1,0 +1,105 @@
+"""The memory of the association: immutable values in dictionaries, so that a store can see what a step changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app.types import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`to` may be the continuation of `from_`. Scored once, when the later of the two became known."""
+
+    from_: str  # tracklet id
+    link: str
+    similarity: float  # cosine against the proxy of the camera it left; nan where either side has no embedding
+    appearance: float  # log likelihood ratio, genuine against impostor
+    transit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A finished tracklet while it can still be continued, decided or revised."""
+
+    id: str
+    camera: str
+    class_name: str
+    entry_time_s: float
+    exit_time_s: float
+    embedding_version: str
+    embeddings: Floats  # (M, D) float32, unit rows
+    arrived_at_s: float
+    edges: tuple[Edge, ...] = ()  # candidates for "who was this before"
+    global_id: str = ""
+    parent: str | None = None  # the tracklet this one continues, once decided
+    decided: Literal["pending", "matched", "unmatched"] = "pending"
+    decided_at_s: float = 0.0
+    event: str | None = None  # event id of the fact that holds now: provisional or decided
+    provisional: str | None = None  # parent named by a provisional fact
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """How one camera saw one identity last: the online form of O2CAP's camera-aware proxy."""
+
+    track: str  # tracklet id
+    embeddings: Floats  # (M, D) float32, unit rows
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One vehicle in the gallery: at most one proxy per camera, all of one embedding version."""
+
+    global_id: str
+    proxies: dict[str, Proxy]  # by camera
+
+
+@dataclass(frozen=True, slots=True)
+class LinkModel:
+    """What a link has taught us. See `links.py`."""
+
+    id: str
+    counts: NDArray[np.float64]  # (BINS,) confirmed transits over log-spaced bins, decayed
+    taken: float  # exits that took this link, decayed
+    exits: float  # exits that could have, decayed
+
+
+@dataclass(frozen=True, slots=True)
+class CameraModel:
+    """What a camera has taught us: how it colours embeddings, and how often somebody new appears."""
+
+    id: str
+    version: str
+    mean: Floats  # (D,) float32, mean embedding
+    count: float  # tracklets behind the mean, capped so that old ones fade
+    entries: float = 0.0  # decided tracklets, decayed with `since_s`
+    new: float = 0.0  # those among them that began an identity
+    watched_s: float = 0.0  # time behind both, decayed alike
+    until_s: float | None = None  # capture time up to which it was counted
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Histograms of similarities of one camera pair, or of all pairs (`*`). See `scores.py`."""
+
+    id: str
+    genuine: NDArray[np.float64]  # (BINS,)
+    impostor: NDArray[np.float64]  # (BINS,)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything `online.step` remembers. Dictionaries are never changed in place."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    gallery: dict[str, Identity] = field(default_factory=dict)
+    links: dict[str, LinkModel] = field(default_factory=dict)
+    cameras: dict[str, CameraModel] = field(default_factory=dict)
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    identities: int = 0  # global ids given out under this boot
+    boot: str = ""  # the boot `identities` counts for
