@@ -25,7 +25,7 @@ from edge_app.contract.envelope import (
 
 
 class FlowCount(Part):
-    class_name: Text = Field(alias="class")
+    class_name: Text = Field(validation_alias="class", serialization_alias="class")
     entry_zone: Text
     exit_zone: Text
     n: Count
@@ -44,7 +44,9 @@ class Flow(Interval):
     """What left one camera in one interval. No message means not known, never zero."""
 
     message: ClassVar[str] = "flow"
-    schema_: Literal["crosslane/v1/flow"] = Field("crosslane/v1/flow", alias="schema")
+    schema_: Literal["crosslane/v1/flow"] = Field(
+        "crosslane/v1/flow", validation_alias="schema", serialization_alias="schema"
+    )
     camera: Slug
     coverage: Share
     """Share of the interval in which the camera delivered."""
@@ -55,7 +57,9 @@ class TravelTime(Interval):
     """The vehicles that left `from_camera` in one interval and were found again at `to_camera`."""
 
     message: ClassVar[str] = "traveltime"
-    schema_: Literal["crosslane/v1/traveltime"] = Field("crosslane/v1/traveltime", alias="schema")
+    schema_: Literal["crosslane/v1/traveltime"] = Field(
+        "crosslane/v1/traveltime", validation_alias="schema", serialization_alias="schema"
+    )
     link: Link
     from_camera: Slug
     to_camera: Slug
@@ -95,7 +99,9 @@ class OriginDestination(Interval):
     """The trips that began in one interval: first and last camera at which each was seen."""
 
     message: ClassVar[str] = "od"
-    schema_: Literal["crosslane/v1/od"] = Field("crosslane/v1/od", alias="schema")
+    schema_: Literal["crosslane/v1/od"] = Field(
+        "crosslane/v1/od", validation_alias="schema", serialization_alias="schema"
+    )
     pairs: tuple[OdPair, ...]
     match_rates: tuple[LinkRate, ...]
     missing_cameras: tuple[Slug, ...] = ()

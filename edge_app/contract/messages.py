@@ -34,7 +34,9 @@ class NodeState(Envelope):
     """Is this node alive. The broker itself publishes `offline` when the connection dies."""
 
     message: ClassVar[str] = "state"
-    schema_: Literal["crosslane/v1/state"] = Field("crosslane/v1/state", alias="schema")
+    schema_: Literal["crosslane/v1/state"] = Field(
+        "crosslane/v1/state", validation_alias="schema", serialization_alias="schema"
+    )
     state: NodeStateName
     reason: Text | None = None
 
@@ -56,7 +58,9 @@ class Birth(Envelope):
     """What this node is and runs; published on every connect. The digests are in the envelope."""
 
     message: ClassVar[str] = "birth"
-    schema_: Literal["crosslane/v1/birth"] = Field("crosslane/v1/birth", alias="schema")
+    schema_: Literal["crosslane/v1/birth"] = Field(
+        "crosslane/v1/birth", validation_alias="schema", serialization_alias="schema"
+    )
     software: Text
     """Name and version, `crosslane 0.1.0`."""
     platform: Text
@@ -89,7 +93,9 @@ class Health(Envelope):
     """The heartbeat, every 30 s."""
 
     message: ClassVar[str] = "health"
-    schema_: Literal["crosslane/v1/health"] = Field("crosslane/v1/health", alias="schema")
+    schema_: Literal["crosslane/v1/health"] = Field(
+        "crosslane/v1/health", validation_alias="schema", serialization_alias="schema"
+    )
     uptime_s: Seconds
     cameras: tuple[CameraHealth, ...]
     stages: tuple[StageHealth, ...]
@@ -109,7 +115,9 @@ class CameraState(Envelope):
     """Is this camera delivering pictures that can be believed."""
 
     message: ClassVar[str] = "camera_state"
-    schema_: Literal["crosslane/v1/camera_state"] = Field("crosslane/v1/camera_state", alias="schema")
+    schema_: Literal["crosslane/v1/camera_state"] = Field(
+        "crosslane/v1/camera_state", validation_alias="schema", serialization_alias="schema"
+    )
     camera: Slug
     state: CameraStateName
     reason: Text | None = None
@@ -127,10 +135,12 @@ class Sighting(Envelope):
     """A finished tracklet, for the nodes whose cameras come next. People carry no embeddings unless configured."""
 
     message: ClassVar[str] = "sighting"
-    schema_: Literal["crosslane/v1/sighting"] = Field("crosslane/v1/sighting", alias="schema")
+    schema_: Literal["crosslane/v1/sighting"] = Field(
+        "crosslane/v1/sighting", validation_alias="schema", serialization_alias="schema"
+    )
     camera: Slug
     track: Text
-    class_name: Text = Field(alias="class")
+    class_name: Text = Field(validation_alias="class", serialization_alias="class")
     entry_time_s: EpochSeconds
     exit_time_s: EpochSeconds
     time_sigma_s: Seconds
@@ -164,10 +174,12 @@ class Match(Envelope):
     """What entered at `to` is what left at `from`."""
 
     message: ClassVar[str] = "match"
-    schema_: Literal["crosslane/v1/match"] = Field("crosslane/v1/match", alias="schema")
+    schema_: Literal["crosslane/v1/match"] = Field(
+        "crosslane/v1/match", validation_alias="schema", serialization_alias="schema"
+    )
     global_id: Text
     link: Link
-    from_: MatchFrom = Field(alias="from")
+    from_: MatchFrom = Field(validation_alias="from", serialization_alias="from")
     to: MatchTo
     transit_s: float
     posterior: Share
@@ -176,7 +188,7 @@ class Match(Envelope):
     runner_up: Text | None
     state: Literal["provisional", "confirmed"]
     decision_delay_s: float
-    class_name: Text = Field(alias="class")
+    class_name: Text = Field(validation_alias="class", serialization_alias="class")
     supersedes: EventId | None
 
 
@@ -190,7 +202,9 @@ class Revision(Envelope):
     """Earlier matches were wrong; `effective_links` is what holds instead."""
 
     message: ClassVar[str] = "revision"
-    schema_: Literal["crosslane/v1/revision"] = Field("crosslane/v1/revision", alias="schema")
+    schema_: Literal["crosslane/v1/revision"] = Field(
+        "crosslane/v1/revision", validation_alias="schema", serialization_alias="schema"
+    )
     revises: tuple[EventId, ...]
     kind: Literal["split", "merge", "retract"]
     reason: Text
@@ -201,7 +215,9 @@ class Gap(Envelope):
     """Messages that were given up because the outbox was full or they were too old."""
 
     message: ClassVar[str] = "gap"
-    schema_: Literal["crosslane/v1/gap"] = Field("crosslane/v1/gap", alias="schema")
+    schema_: Literal["crosslane/v1/gap"] = Field(
+        "crosslane/v1/gap", validation_alias="schema", serialization_alias="schema"
+    )
     reason: Text
     counts: dict[str, Count]
     """How many of each kind."""
@@ -228,7 +244,9 @@ class ModelState(Envelope):
     """Which model bundle serves, which served before, which one is on trial, and why."""
 
     message: ClassVar[str] = "model_state"
-    schema_: Literal["crosslane/v1/model_state"] = Field("crosslane/v1/model_state", alias="schema")
+    schema_: Literal["crosslane/v1/model_state"] = Field(
+        "crosslane/v1/model_state", validation_alias="schema", serialization_alias="schema"
+    )
     stage: Literal["staged", "verified", "built", "gated", "active", "probation", "committed", "rolled_back"]
     active: Bundle | None
     previous: Bundle | None = None
@@ -241,7 +259,9 @@ class Command(Envelope):
     """A request to the node named in the envelope; boot_id and seq are the sender's."""
 
     message: ClassVar[str] = "command"
-    schema_: Literal["crosslane/v1/command"] = Field("crosslane/v1/command", alias="schema")
+    schema_: Literal["crosslane/v1/command"] = Field(
+        "crosslane/v1/command", validation_alias="schema", serialization_alias="schema"
+    )
     name: Literal["forget", "flush", "update", "rollback"]
     global_id: Text | None = None
     camera: Slug | None = None

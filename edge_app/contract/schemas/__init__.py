@@ -1,0 +1,98 @@
+"""The contract as documents, made from the models: one JSON Schema per message, an AsyncAPI document, golden samples.
+
+`python -m edge_app.contract.schemas` writes them beside this file; a test says when they are out of date.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edge_app.contract.envelope import LINK_PATTERN, SLUG_PATTERN
+from edge_app.contract.samples import SITE, golden_samples
+from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, ROOT, RULES, Rule, encode, topic_of
+
+FOLDER = Path(__file__).parent
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def _names() -> list[str]:
+    """The messages, each once: a provisional match has the schema of a match."""
+    return [kind for kind, rule in RULES.items() if kind == rule.model.message]
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """What is sent, as JSON Schema 2020-12. Unknown fields are allowed: a reader ignores them."""
+    schema = RULES[kind].model.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": _DIALECT, "$id": f"https://crosslane.invalid/v1/{kind}.schema.json", **schema}
+
+
+def _operation_bindings(rules: list[Rule]) -> dict[str, Any]:
+    binding: dict[str, Any] = {"qos": rules[0].qos, "retain": rules[0].retain, "bindingVersion": "0.2.0"}
+    expiries = [rule.expiry_s for rule in rules if rule.expiry_s is not None]
+    if expiries:
+        binding["messageExpiryInterval"] = expiries[0]
+    return {"mqtt": binding}
+
+
+def asyncapi() -> dict[str, Any]:
+    """The tree as AsyncAPI 3.0: a channel and an operation per message, from the node's point of view."""
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    for kind in _names():
+        rules = [rule for rule in RULES.values() if rule.model is RULES[kind].model]
+        placeholders = [part[1:-1] for part in f"{{site}}/{{node}}/{rules[0].path}".split("/") if part.startswith("{")]
+        described = {
+            name: {"description": f"matches {LINK_PATTERN if name == 'link' else SLUG_PATTERN}"}
+            for name in placeholders
+        }
+        channels[kind] = {
+            "address": f"{ROOT}/{{site}}/{{node}}/{rules[0].path}",
+            "parameters": described,
+            "messages": {kind: {"$ref": f"#/components/messages/{kind}"}},
+        }
+        operations[kind] = {
+            "action": "receive" if kind == "command" else "send",
+            "channel": {"$ref": f"#/channels/{kind}"},
+            "summary": (rules[0].model.__doc__ or "").splitlines()[0],
+            "bindings": _operation_bindings(rules),
+        }
+        messages[kind] = {
+            "contentType": "application/json",
+            "payload": {"schemaFormat": f"application/schema+json;version={_DIALECT}", "schema": _reference(kind)},
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Crosslane",
+            "version": "1.0.0",
+            "description": f"Cross-camera matches from the roadside. No message is larger than {PAYLOAD_LIMIT_BYTES} "
+            "bytes. A provisional match expires, a confirmed one never does.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages},
+    }
+
+
+def _reference(kind: str) -> dict[str, str]:
+    return {"$ref": f"./{kind}.schema.json"}
+
+
+def _text(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def documents() -> dict[str, str]:
+    """File name → content of every generated file in this folder."""
+    files = {f"{kind}.schema.json": _text(json_schema(kind)) for kind in _names()}
+    files["asyncapi.json"] = _text(asyncapi())
+    samples = {
+        kind: {"topic": topic_of(message, SITE), "payload": json.loads(encode(message))}
+        for kind, message in golden_samples().items()
+    }
+    files["samples.json"] = _text(samples)
+    return files
