@@ -149,7 +149,7 @@ def _deadline(draft: Draft, node: Node, verdict: Verdict) -> float:
         if probability >= NEGLIGIBLE:
             from_ = draft.nodes[edge.from_]
             for link in draft.site.out_of[from_.camera]:
-                last = max(last, from_.exit_time_s + draft.transit(link.id).percentile_s(0.99))
+                last = max(last, from_.exit_time_s + draft.transit(link.id).p99_s)
     return last + draft.site.settings.slack_s
 
 
@@ -160,19 +160,28 @@ def _announce(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
 
 
 def _confirm(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
-    """`node` continues `edge.from_` and takes over its global id; a clear case teaches links and calibration."""
+    """`node` continues `edge.from_` and takes over its global id."""
     match = _match(draft, node, edge, verdict, "confirmed")
     draft.facts.append(match)
-    from_ = draft.nodes[edge.from_]
     _settle(draft, node, "matched", match.global_id, edge.from_, match.event_id)
-    if match.posterior < draft.site.settings.confirm_posterior:
-        return
-    draft.links[edge.link] = links.learn_transit(draft.site.by_id[edge.link], draft.links[edge.link], edge.transit_s)
-    draft.transits.pop(edge.link, None)
-    draft.gallery.learn(from_.camera, node.camera, edge.similarity, genuine=True)
-    for other in verdict.edges:
-        if other is not edge:
-            draft.gallery.learn(draft.nodes[other.from_].camera, node.camera, other.similarity, genuine=False)
+    _learn(draft, node, verdict)
+
+
+def _learn(draft: Draft, node: Node, verdict: Verdict) -> None:
+    """Every candidate of a decided tracklet teaches by its posterior: one step of online expectation maximisation.
+
+    Learning from confirmed matches alone would feed back: what is doubtful is called unmatched, that raises the rate of
+    newcomers and lowers the share of the link, which makes the next match doubtful.
+    """
+    for edge, probability in zip(verdict.edges, verdict.probabilities, strict=True):
+        from_ = draft.nodes[edge.from_]
+        onward = {**from_.onward, edge.link: from_.onward.get(edge.link, 0.0) + probability}
+        draft.nodes[edge.from_] = replace(from_, onward=onward)
+        draft.gallery.learn(from_.camera, node.camera, edge.similarity, probability)
+        link = draft.site.by_id[edge.link]
+        draft.links[edge.link] = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
+    camera = draft.gallery.cameras[node.camera]
+    draft.gallery.cameras[node.camera] = links.learn_entry(camera, node.entry_time_s, verdict.nobody)
 
 
 def _give_up(draft: Draft, node: Node, verdict: Verdict) -> None:
@@ -186,6 +195,7 @@ def _give_up(draft: Draft, node: Node, verdict: Verdict) -> None:
     delay = draft.now - node.entry_time_s
     draft.facts.append(Unmatched(event, draft.now, global_id, end, node.class_name, verdict.nobody, delay))
     _settle(draft, node, "unmatched", global_id, None, event)
+    _learn(draft, node, verdict)
 
 
 def _reconsider(draft: Draft, node: Node, verdict: Verdict) -> None:
@@ -229,8 +239,7 @@ def _relabel(draft: Draft, ancestor: str, global_id: str) -> list[EffectiveLink]
 
 
 def _settle(draft: Draft, node: Node, decided: str, global_id: str, parent: str | None, event: str) -> None:
-    """Write a decision down: node, gallery, children, and the camera's rate of newcomers."""
-    first = node.decided == "pending"
+    """Write a decision down: node, gallery, children."""
     node = replace(
         node,
         decided=decided,  # type: ignore[arg-type]
@@ -244,9 +253,6 @@ def _settle(draft: Draft, node: Node, decided: str, global_id: str, parent: str 
     draft.gallery.enrol(node)
     if parent is not None:
         draft.children[parent] = node.id
-    if first:
-        camera = draft.gallery.cameras[node.camera]
-        draft.gallery.cameras[node.camera] = links.learn_entry(camera, node.entry_time_s, float(parent is None))
 
 
 def _match(draft: Draft, node: Node, edge: Edge, verdict: Verdict, state: str) -> Match:

@@ -71,8 +71,8 @@ class Gallery:
             camera = scores.learn_camera(camera, node.embeddings)
         self.cameras[node.camera] = camera
 
-    def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: bool) -> None:
-        """One similarity whose truth is as good as known."""
+    def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: float) -> None:
+        """One similarity of a pair that is one vehicle with probability `genuine`."""
         if np.isnan(similarity):
             return
         for pair in (pair_id(from_camera, to_camera), ALL_PAIRS):

@@ -1,8 +1,8 @@
 """Who can follow whom, and how long it takes.
 
 A link's transit time has a density over logarithmic bins: a log-normal prior from the configuration, worth
-`PRIOR_WEIGHT` confirmed transits, plus the decayed histogram of confirmed transits, plus a uniform floor, so that
-neither a traffic jam nor a wrong guess can kill a link. Cost: O(BINS) per query, independent of the site.
+`PRIOR_WEIGHT` transits, plus the decayed histogram of transits, each weighted by its posterior, plus a uniform floor,
+so that neither a traffic jam nor a wrong guess can kill a link. Cost: O(BINS) per query, independent of the site.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Transit:
     edges: NDArray[np.float64]  # (BINS + 1,) seconds
     log_densities: NDArray[np.float64]  # (BINS,) log of 1/s
     cumulative: NDArray[np.float64]  # (BINS + 1,) from 0 to 1
+    p99_s: float  # the 99th percentile of what is usual: without the floor, which would make everybody wait for nobody
 
     def log_density(self, transit_s: float) -> float:
         """Log probability density in 1/s; -inf outside [min_s, max_s]: the gate of the candidates."""
@@ -71,17 +72,14 @@ class Transit:
         """Probability that a vehicle on this link has arrived `elapsed_s` after leaving."""
         return float(np.interp(elapsed_s, self.edges, self.cumulative))
 
-    def percentile_s(self, share: float) -> float:
-        """The transit time that a `share` of the vehicles stays below, in seconds."""
-        return float(np.interp(share, self.cumulative, self.edges))
-
 
 def transit(link: LinkSettings, model: LinkModel) -> Transit:
     """Prior, confirmed transits and floor as one distribution."""
     bins = grid(link.transit)
     learned = (model.counts + PRIOR_WEIGHT * bins.prior) / (model.counts.sum() + PRIOR_WEIGHT)
     masses = (1 - FLOOR) * learned + FLOOR * bins.even
-    return Transit(bins.edges, np.log(masses / bins.widths), np.concatenate([[0.0], np.cumsum(masses)]))
+    p99_s = float(np.interp(0.99, np.cumsum(learned), bins.edges[1:]))
+    return Transit(bins.edges, np.log(masses / bins.widths), np.concatenate([[0.0], np.cumsum(masses)]), p99_s)
 
 
 def share_taken(link: LinkSettings, model: LinkModel, out_links: int) -> float:
@@ -90,18 +88,18 @@ def share_taken(link: LinkSettings, model: LinkModel, out_links: int) -> float:
     return (model.taken + SHARE_WEIGHT * prior) / (model.exits + SHARE_WEIGHT)
 
 
-def learn_transit(link: LinkSettings, model: LinkModel, transit_s: float) -> LinkModel:
-    """One confirmed transit, spread over the neighbouring bins so that a few already draw a curve."""
+def learn_transit(link: LinkSettings, model: LinkModel, transit_s: float, weight: float) -> LinkModel:
+    """One transit that is true with probability `weight`, spread over the neighbouring bins: a few draw a curve."""
     bins = grid(link.transit)
     centres = np.log(np.sqrt(bins.edges[:-1] * bins.edges[1:]))
     kernel = np.exp(-0.5 * ((centres - np.log(transit_s)) / 0.08) ** 2)
     kernel = kernel / kernel.sum() if kernel.sum() > 0 else bins.prior
-    return replace(model, counts=model.counts * DECAY + kernel)
+    return replace(model, counts=model.counts * DECAY**weight + weight * kernel)
 
 
-def learn_share(model: LinkModel, taken: bool) -> LinkModel:
-    """One exit whose outcome is final: it took this link, or it did not."""
-    return replace(model, taken=model.taken * DECAY + float(taken), exits=model.exits * DECAY + 1.0)
+def learn_share(model: LinkModel, taken: float) -> LinkModel:
+    """One exit whose outcome is final: it took this link with probability `taken`."""
+    return replace(model, taken=model.taken * DECAY + taken, exits=model.exits * DECAY + 1.0)
 
 
 def rate_of_new(camera: CameraModel) -> float:

@@ -78,7 +78,7 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
                 edge = draft.gallery.edge(link, other, node)
                 edges += [edge] if edge else []
             elif _at_once(other, node):
-                draft.gallery.learn(other.camera, node.camera, draft.gallery.similarity(other, node), genuine=False)
+                draft.gallery.learn(other.camera, node.camera, draft.gallery.similarity(other, node), genuine=0.0)
         if other.camera in out_of and _within(out_of[other.camera], other.entry_time_s - node.exit_time_s):
             edge = draft.gallery.edge(out_of[other.camera], node, other)
             draft.nodes[other.id] = replace(other, edges=(*other.edges, edge)) if edge else other
@@ -113,8 +113,7 @@ def _retire(draft: Draft) -> None:
         if child is None and draft.now <= node.exit_time_s + longest:
             continue
         for link in out_links:
-            taken = child is not None and child.camera == link.to_camera
-            draft.links[link.id] = links.learn_share(draft.links[link.id], taken)
+            draft.links[link.id] = links.learn_share(draft.links[link.id], min(node.onward.get(link.id, 0.0), 1.0))
         if child is None:
             draft.gallery.identities.pop(node.global_id, None)
         del draft.nodes[node.id]

@@ -1,9 +1,10 @@
 """From embeddings to evidence: camera de-bias, similarity to camera-aware proxies, per-pair calibration.
 
 A similarity means different things on different camera pairs: front against rear is never as alike as front against
-front. So each ordered camera pair keeps two histograms of similarities, of confirmed matches (genuine) and of pairs
-that cannot be one vehicle (impostor); while a pair has seen little it leans on the histograms of all pairs, and those
-on the prior of the embedder. The evidence is the log ratio of both densities, made monotone and bounded.
+front. So each ordered camera pair keeps two histograms of similarities, of one vehicle (genuine) and of two (impostor);
+a pair of tracklets counts in both, by its posterior. While a pair of cameras has seen little it leans on the histograms
+of all pairs, and those on the prior of the embedder. The evidence is the log ratio of both densities, made monotone and
+bounded.
 """
 
 from __future__ import annotations
@@ -70,12 +71,15 @@ def new_calibration(pair: str) -> Calibration:
     return Calibration(pair, np.zeros(BINS), np.zeros(BINS))
 
 
-def learn_similarity(calibration: Calibration, value: float, genuine: bool) -> Calibration:
+def learn_similarity(calibration: Calibration, value: float, genuine: float) -> Calibration:
+    """One pair with similarity `value` that is one vehicle with probability `genuine`."""
     kernel = np.exp(-0.5 * ((CENTRES - value) / BANDWIDTH) ** 2)
     kernel = kernel / kernel.sum()
-    if genuine:
-        return replace(calibration, genuine=calibration.genuine * MEMORY + kernel)
-    return replace(calibration, impostor=calibration.impostor * MEMORY + kernel)
+    return replace(
+        calibration,
+        genuine=calibration.genuine * MEMORY**genuine + genuine * kernel,
+        impostor=calibration.impostor * MEMORY ** (1 - genuine) + (1 - genuine) * kernel,
+    )
 
 
 def _normal(mean: float, std: float) -> NDArray[np.float64]:

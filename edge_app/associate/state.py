@@ -41,6 +41,7 @@ class Node:
     decided_at_s: float = 0.0
     event: str | None = None  # event id of the fact that holds now: provisional or decided
     provisional: str | None = None  # parent named by a provisional fact
+    onward: dict[str, float] = field(default_factory=dict)  # link → expected number of tracklets that continue this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class LinkModel:
     """What a link has taught us. See `links.py`."""
 
     id: str
-    counts: NDArray[np.float64]  # (BINS,) confirmed transits over log-spaced bins, decayed
+    counts: NDArray[np.float64]  # (BINS,) expected transits over log-spaced bins, decayed
     taken: float  # exits that took this link, decayed
     exits: float  # exits that could have, decayed
 
