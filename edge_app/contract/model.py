@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edge_app.contract.errors import BundleError
 from edge_app.contract.preprocess import InputSpec
 
-Head = Literal["ultralytics-end2end", "ultralytics-raw", "yolox"]
+Head = Literal["ultralytics-end2end", "ultralytics-raw", "yolox", "yolox-decoded"]
 
 
 class ModelManifest(BaseModel):
@@ -36,7 +36,7 @@ class ModelManifest(BaseModel):
     class_names: tuple[str, ...] = ()
     """Detector only: the name of each class, in the order of the outputs."""
     head: Head | None = None
-    """Detector only: layout of the output; recognised from the output's shape where absent."""
+    """Detector only: layout of the output; recognised from its shape where absent (`yolox-decoded` never is)."""
     dimension: int | None = Field(default=None, gt=0)
     """Embedder only: length of an embedding."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

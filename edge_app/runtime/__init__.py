@@ -1,0 +1,17 @@
+"""Engines: how a model file is run on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_app.runtime.engine import Engine, EngineSettings
+from edge_app.runtime.onnx import OnnxEngine
+
+_BACKENDS: dict[str, Callable[[Path, EngineSettings, Callable[[], float]], Engine]] = {"onnx": OnnxEngine}
+
+
+def open_engine(path: Path, settings: EngineSettings, clock: Callable[[], float] = time.perf_counter) -> Engine:
+    """Load a model. `clock` gives monotonic seconds for `busy_s`. Raises `ModelError`."""
+    return _BACKENDS[settings.backend](path, settings, clock)

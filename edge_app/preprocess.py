@@ -1,0 +1,56 @@
+"""The OpenCV path of `contract.preprocess`: pictures → one batch. Equal to the reference within one grey level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from edge_app.contract.preprocess import InputSpec, LetterboxMap, check_picture
+from edge_app.types import Floats, Image
+
+
+class Preprocessor:
+    """Fills one preallocated batch again and again.
+
+    Resizing is OpenCV's 8-bit arithmetic; normalisation is a table look-up of `InputSpec.levels` and so exactly the
+    reference's.
+    """
+
+    def __init__(self, spec: InputSpec, max_batch: int) -> None:
+        self.spec = spec
+        self._batch = np.empty((max_batch, 3, spec.height_px, spec.width_px), np.float32)
+        self._canvas = np.full((spec.height_px, spec.width_px, 3), spec.pad_value, np.uint8)
+        self._painted: LetterboxMap | None = None  # what the canvas was last used for
+        self._planes = [np.empty((spec.height_px, spec.width_px), np.uint8) for _ in range(3)]
+        self._levels = spec.levels()
+
+    def __call__(self, images: Sequence[Image]) -> tuple[Floats, list[LetterboxMap]]:
+        """M pictures (H, W, 3) uint8 BGR → (M, 3, h, w) float32 contiguous, and where each lies in it.
+
+        The batch is valid until the next call. Raises `InputSpecError` for what is no picture; M must not exceed
+        the `max_batch` given at the start.
+        """
+        return self._batch[: len(images)], [self._fill(index, image) for index, image in enumerate(images)]
+
+    def _fill(self, index: int, image: Image) -> LetterboxMap:
+        check_picture(image)
+        place = self.spec.place(image.shape[1], image.shape[0])
+        planes = cv2.split(self._resize(image, place), self._planes)
+        ordered = reversed(planes) if self.spec.channel_order == "RGB" else planes
+        for channel, plane in enumerate(ordered):
+            cv2.LUT(plane, self._levels[channel], dst=self._batch[index, channel])
+        return place
+
+    def _resize(self, image: Image, place: LetterboxMap) -> Image:
+        """The picture at its place on the padded canvas."""
+        shrinks = place.width_px <= image.shape[1] and place.height_px <= image.shape[0]
+        kernel = cv2.INTER_AREA if self.spec.kernel == "area" and shrinks else cv2.INTER_LINEAR
+        if place != self._painted:
+            self._canvas[:] = self.spec.pad_value
+            self._painted = place
+        rows = slice(place.top_px, place.top_px + place.height_px)
+        columns = slice(place.left_px, place.left_px + place.width_px)
+        cv2.resize(image, (place.width_px, place.height_px), dst=self._canvas[rows, columns], interpolation=kernel)
+        return self._canvas

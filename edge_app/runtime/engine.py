@@ -1,0 +1,81 @@
+"""What every inference engine looks like: one batch of pictures in, arrays out.
+
+A backend for another device is one file with a class that follows `Engine`, raises `ModelError` for a model it cannot
+load or run, and one line in the dict of `edge_app.runtime.open_engine`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from edge_app.contract.preprocess import InputSpec
+from edge_app.errors import ModelError
+from edge_app.settings import Settings
+
+
+class EngineSettings(Settings):
+    """How a model is run."""
+
+    backend: Literal["onnx"] = "onnx"
+    """`onnx`: ONNX Runtime, on any machine."""
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """ONNX Runtime's execution providers, preferred first."""
+    threads: int = Field(default=0, ge=0)
+    """Threads inside one run; 0 leaves it to the backend, which takes one per core."""
+    spin: bool = False
+    """Let waiting threads spin: a shorter run, paid with about twice the processor time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of a model."""
+
+    name: str
+    shape: tuple[int | None, ...]  # None where the size is free
+    dtype: np.dtype[Any]
+
+
+class Engine(Protocol):
+    """A loaded model with one input. Not thread-safe: one engine belongs to one thread."""
+
+    name: str  # backend and device, for logs
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    busy_s: float  # seconds spent inside `run` since the engine was opened
+    runs: int  # batches run since the engine was opened
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """(B, 3, h, w) float32, any B ≥ 1 → one array (B, …) per output. Raises `ModelError`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def check_input(engine: Engine, spec: InputSpec, where: str) -> None:
+    """Raise `ModelError` unless the engine takes exactly one picture batch of the size that `spec` makes."""
+    expected = (3, spec.height_px, spec.width_px)
+    if len(engine.inputs) != 1:
+        names = ", ".join(port.name for port in engine.inputs)
+        raise ModelError(f"{where}: expected a model with one input, a batch of pictures; this one has: {names}")
+    port = engine.inputs[0]
+    fits = len(port.shape) == 4 and all(
+        found in (None, size) for found, size in zip(port.shape[1:], expected, strict=True)
+    )
+    if not fits or port.dtype not in (np.float32, np.float16):
+        raise ModelError(
+            f"{where}: the input description makes {describe((None, *expected))} float32, but the model's input "
+            f"{port.name!r} is {describe(port.shape)} {port.dtype}; correct width_px and height_px or use another model"
+        )
+
+
+def describe(shape: tuple[int | None, ...]) -> str:
+    """A shape in words: `(batch, 3, 416, 416)`, a free size as `any`."""
+    words = ["any" if size is None else str(size) for size in shape]
+    if words and words[0] == "any":
+        words[0] = "batch"
+    return f"({', '.join(words)})"
