@@ -1,0 +1,189 @@
+"""The site configuration: one YAML file, every mistake listed at once, unknown keys named with the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from edge_app.associate.settings import AssociateSettings, LinkSettings
+from edge_app.crops import CropSettings
+from edge_app.detect import DetectorSettings
+from edge_app.embed import EmbedderSettings
+from edge_app.errors import ConfigurationError
+from edge_app.health import HealthSettings
+from edge_app.publish import MqttSettings
+from edge_app.settings import Settings
+from edge_app.sources.settings import CameraSettings
+from edge_app.store import StoreSettings
+from edge_app.track import TrackSettings
+from edge_app.tracklets import TrackletSettings
+
+SLUG = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+
+
+class TickSettings(Settings):
+    """How the cameras' frames come together."""
+
+    mode: Literal["live", "lockstep"] = "live"
+    """`live`: the newest frame of every camera, older ones dropped. `lockstep`: every frame, in the order of capture."""
+    speed: float | None = Field(default=None, gt=0)
+    """Pace of recordings: 1 is real time; empty is as fast as they can be read. Live cameras take no notice."""
+    tick_s: float = Field(default=0.1, gt=0, le=5)
+    """In lockstep, the span of capture time that one step takes together."""
+
+
+class SiteConfig(Settings):
+    """One node: its cameras, the ways between them, its models, and where facts go."""
+
+    site: str = Field(pattern=SLUG)
+    """Name of the site in every topic."""
+    node: str = Field(pattern=SLUG)
+    """Name of this device in every topic and id; unique within the site."""
+    cameras: tuple[CameraSettings, ...] = Field(min_length=1)
+    """The cameras of this node."""
+    links: tuple[LinkSettings, ...] = ()
+    """Ways from camera to camera. Without any, nothing can be matched."""
+    detector: DetectorSettings | None = None
+    """The detector; only a simulated site that delivers detections needs none."""
+    embedder: EmbedderSettings | None = None
+    """The Re-ID embedder; only a simulated site that delivers detections needs none."""
+    ticks: TickSettings = TickSettings()
+    """Live or in lockstep."""
+    track: TrackSettings = TrackSettings()
+    """Tracking within a camera."""
+    crops: CropSettings = CropSettings()
+    """Which views are embedded."""
+    tracklets: TrackletSettings = TrackletSettings()
+    """What becomes a tracklet."""
+    associate: AssociateSettings = AssociateSettings()
+    """Matching between cameras."""
+    store: StoreSettings = StoreSettings()
+    """Where state and unsent facts survive a restart."""
+    mqtt: MqttSettings | None = None
+    """The broker; without it facts stay in the store."""
+    health: HealthSettings = HealthSettings()
+    """Heartbeat and Prometheus."""
+
+    @property
+    def digest(self) -> str:
+        """Names this configuration in every message."""
+        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def delivers_detections(self) -> bool:
+        """True where simulated cameras deliver detections instead of pictures."""
+        return all(camera.scheme == "sim" and "fidelity=detections" in camera.source for camera in self.cameras)
+
+
+def load(path: Path) -> SiteConfig:
+    """Read and check a configuration. Relative paths are relative to the file. Raises `ConfigurationError`."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError([f"cannot be read: {error.strerror}"], str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"is not YAML: {' '.join(str(error).split())}"], str(path)) from None
+    if not isinstance(raw, dict):
+        raise ConfigurationError(["expected a mapping of settings (site:, node:, cameras:, …)"], str(path))
+    return parse(raw, path)
+
+
+def parse(raw: dict[str, Any], path: Path) -> SiteConfig:
+    """A configuration from its raw mapping; `path` names it in errors and anchors its relative paths."""
+    problems = _cross_checks(raw)
+    try:
+        config = SiteConfig.model_validate(raw)
+    except ValidationError as error:
+        problems = [_plain(item) for item in error.errors()] + problems
+        raise ConfigurationError(problems, str(path)) from None
+    if not config.delivers_detections:
+        problems += [
+            f"{name}: missing; it is needed unless every camera is sim://…?fidelity=detections"
+            for name in ("detector", "embedder")
+            if getattr(config, name) is None
+        ]
+    if problems:
+        raise ConfigurationError(problems, str(path))
+    return _anchored(config, path.parent)
+
+
+def _plain(item: Any) -> str:
+    """One mistake in words: where, what came, what was expected."""
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        return f"{where}: unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(known)}")
+    if item["type"] == "missing":
+        return f"{where}: missing"
+    message = item["msg"].removeprefix("Value error, ")
+    simple = isinstance(item.get("input"), str | int | float | bool) and "input" in item
+    return f"{where or 'configuration'}: {message}" + (f" (got {item['input']!r})" if simple else "")
+
+
+def _keys_at(location: tuple[str | int, ...]) -> list[str]:
+    """The known keys of the group of settings at a location."""
+    model: Any = SiteConfig
+    for part in location:
+        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = _model_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings class inside an annotation such as `tuple[LinkSettings, ...]` or `MqttSettings | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in getattr(annotation, "__args__", ()) if (found := _model_in(part))), None)
+
+
+def _cross_checks(raw: dict[str, Any]) -> list[str]:
+    """What no single setting can know; reads raw values, so that these mistakes are listed with all others."""
+    cameras = [c.get("id") for c in raw.get("cameras") or () if isinstance(c, dict)]
+    links = [x for x in raw.get("links") or () if isinstance(x, dict)]
+    problems = [f"cameras: the id {name!r} is used {n} times" for name, n in Counter(cameras).items() if n > 1]
+    ends = [(x.get("from_camera"), x.get("to_camera")) for x in links]
+    problems += [f"links: {a} → {b} is given {n} times" for (a, b), n in Counter(ends).items() if n > 1]
+    for index, pair in enumerate(ends):
+        for key, name in zip(("from_camera", "to_camera"), pair, strict=True):
+            if name is not None and name not in cameras:
+                near = difflib.get_close_matches(str(name), [str(c) for c in cameras], n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"the cameras are {', '.join(map(str, cameras))}"
+                problems.append(f"links.{index}.{key}: there is no camera {name!r}; {hint}")
+    return problems
+
+
+def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
+    """Relative paths made relative to the configuration's folder."""
+
+    def anchor(settings: Any, *names: str) -> Any:
+        if settings is None:
+            return None
+        paths = {name: getattr(settings, name) for name in names}
+        moved = {name: (folder / value).resolve() for name, value in paths.items() if value is not None}
+        return settings.model_copy(update=moved)
+
+    cameras = tuple(
+        camera.model_copy(update={"source": str((folder / camera.source).resolve())})
+        if camera.scheme == "file" and not camera.source.startswith("file://")
+        else camera
+        for camera in config.cameras
+    )
+    mqtt = config.mqtt
+    if mqtt is not None and mqtt.tls is not None:
+        mqtt = mqtt.model_copy(update={"tls": anchor(mqtt.tls, "ca", "certificate", "key")})
+    return config.model_copy(
+        update={
+            "cameras": cameras,
+            "detector": anchor(config.detector, "path"),
+            "embedder": anchor(config.embedder, "path"),
+            "store": anchor(config.store, "path"),
+            "mqtt": mqtt,
+        }
+    )
