@@ -1,0 +1,182 @@
+"""How good are the matches, given the truth: precision and recall per directed link, with their uncertainty.
+
+Definitions
+    predicted     a confirmed match that no later fact took back
+    correct       the two tracklets are a true link's two passages (same vehicle, consecutive, along the link)
+    precision     correct / predicted
+    recall        distinct true links found / true links whose two passages lie wholly inside the observed time
+    seen recall   the same, only over true links whose two passages both became tracklets: what the association
+                  could have found, given the detector and the tracker
+Interval: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_app.associate.facts import Fact, Match, Revision
+from edge_app.simulation.detections import best_overlap
+from edge_app.simulation.traffic import Passage, TrueLink
+from edge_app.simulation.world import World
+from edge_app.types import Tracklet
+
+_LOOKS_PER_TRACKLET = 24  # path points compared with the truth
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`hits` of `count`, with the 95 % Wilson interval. The value of nothing is nan."""
+
+    hits: int
+    count: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.count if self.count else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.hits, self.count)
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "no data"
+        low, high = self.interval
+        return f"{self.value:.3f} [{low:.3f}, {high:.3f}] ({self.hits}/{self.count})"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkScore:
+    """The score of one directed link, or of all together."""
+
+    link: str
+    precision: Share
+    recall: Share
+    seen_recall: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The score of a run."""
+
+    total: LinkScore
+    links: tuple[LinkScore, ...]
+    decision_delay_p50_s: float  # nan without a match
+    decision_delay_p95_s: float
+    wrong: tuple[tuple[str, str], ...] = field(repr=False)  # (from tracklet, to tracklet) of each wrong match
+
+
+def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a share; (0, 1) of nothing."""
+    if not 0 <= hits <= count:
+        raise ValueError(f"{hits} hits of {count}: expected 0 ≤ hits ≤ count")
+    if count == 0:
+        return 0.0, 1.0
+    share = hits / count
+    centre = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def standing_matches(facts: Iterable[Fact]) -> list[Match]:
+    """The confirmed matches that no later fact took back, in the order they were said; repeats are dropped."""
+    standing: dict[str, Match] = {}
+    for fact in facts:
+        if isinstance(fact, Match) and fact.state == "confirmed":
+            standing.pop(fact.supersedes or "", None)
+            standing.setdefault(fact.event_id, fact)
+        elif isinstance(fact, Revision):
+            for event_id in fact.revises:
+                standing.pop(event_id, None)
+    return list(standing.values())
+
+
+def passage_of(world: World, tracklet: Tracklet) -> Passage | None:
+    """The passage that most path points show (IoU ≥ 0.3), None when the majority shows nothing."""
+    votes: Counter[Passage | None] = Counter()
+    count = len(tracklet.path_times_s)
+    for index in np.unique(np.linspace(0, count - 1, min(count, _LOOKS_PER_TRACKLET)).round().astype(int)):
+        truth = world.visible(tracklet.camera, float(tracklet.path_times_s[index]))
+        best = best_overlap(tracklet.path_boxes[index], truth)
+        passage = None if best is None else truth.passages[best]
+        votes[passage] += 1
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def passages_of(world: World, tracklets: Iterable[Tracklet]) -> dict[str, Passage | None]:
+    """Tracklet id → the true passage it shows."""
+    return {tracklet.id: passage_of(world, tracklet) for tracklet in tracklets}
+
+
+def attribute(world: World, tracklets: Iterable[Tracklet]) -> dict[str, int | None]:
+    """Tracklet id → vehicle id, None for a tracklet of nothing."""
+    passages = passages_of(world, tracklets)
+    return {track: None if passage is None else passage.vehicle for track, passage in passages.items()}
+
+
+def score_links(
+    world: World, tracklets: Sequence[Tracklet], facts: Iterable[Fact], span_s: tuple[float, float] | None = None
+) -> Score:
+    """Score the facts of a run. `span_s` is the observed time, the whole world's when None."""
+    matches = standing_matches(facts)
+    pairs = [(match.from_.track, match.to.track) for match in matches]
+    delays = [match.decision_delay_s for match in matches]
+    return score_pairs(world, passages_of(world, tracklets), pairs, delays, span_s)
+
+
+def score_pairs(
+    world: World,
+    shown: dict[str, Passage | None],
+    pairs: Sequence[tuple[str, str]],
+    delays_s: Sequence[float] = (),
+    span_s: tuple[float, float] | None = None,
+) -> Score:
+    """Score (from tracklet, to tracklet) pairs, with `shown` from `passages_of`.
+
+    Raises ValueError for a pair whose tracklets are not in `shown`.
+    """
+    missing = {track for pair in pairs for track in pair if track not in shown}
+    if missing:
+        raise ValueError(f"matches name {len(missing)} tracklets that were not given, such as {min(missing)!r}")
+    begin, end = span_s or (world.start_s, world.end_s)
+    links = world.true_links()
+    whole = [link for link in links if begin <= link.from_.entry_time_s and link.to.exit_time_s <= end]
+    true = {(link.from_, link.to) for link in links}
+    ends = [(shown[first], shown[second]) for first, second in pairs]
+    names = [None, *(f"{link.from_}--{link.to}" for link in world.links)]
+    rows = [_link_score(name, ends, true, whole, set(shown.values())) for name in names]
+    delays = np.array(delays_s, np.float64)
+    p50, p95 = np.percentile(delays, [50, 95]) if len(delays) else (math.nan, math.nan)
+    wrong = tuple(pair for pair, passages in zip(pairs, ends, strict=True) if passages not in true)
+    return Score(rows[0], tuple(rows[1:]), float(p50), float(p95), wrong)
+
+
+def _link_score(
+    name: str | None,
+    ends: list[tuple[Passage | None, Passage | None]],
+    true: set[tuple[Passage, Passage]],
+    whole: list[TrueLink],
+    seen: set[Passage | None],
+) -> LinkScore:
+    """The row of one link, or of all when `name` is None. A match of nothing counts in the total's precision only."""
+
+    def belongs(first: Passage | None, second: Passage | None) -> bool:
+        return name is None or (first is not None and second is not None and f"{first.camera}--{second.camera}" == name)
+
+    predicted = [pair for pair in ends if belongs(*pair)]
+    correct = [pair for pair in predicted if pair in true]
+    wanted = {(link.from_, link.to) for link in whole if belongs(link.from_, link.to)}
+    found = wanted & set(correct)
+    possible = {pair for pair in wanted if pair[0] in seen and pair[1] in seen}
+    return LinkScore(
+        name or "all",
+        Share(len(correct), len(predicted)),
+        Share(len(found), len(wanted)),
+        Share(len(found & possible), len(possible)),
+    )
