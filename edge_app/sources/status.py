@@ -1,0 +1,30 @@
+"""How a camera is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+CameraState: TypeAlias = Literal["ok", "stalled", "offline", "ended", "clock_suspect"]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """One camera at one moment.
+
+    ok             frames arrive
+    stalled        connected, but no new frame, or always the same picture
+    offline        not connected: not yet, not now, or (a recording) not readable to its end
+    ended          a recording was read to its end
+    clock_suspect  frames arrive, but their times do not agree with the clock, or the clock itself stepped
+    """
+
+    camera: str
+    state: CameraState
+    frames: int  # read from the source
+    dropped: int  # read, but overtaken by a newer frame before the pipeline was free
+    reconnects: int  # connections after the first
+    corrupt: int  # damaged packets and pictures that were skipped
+    fps: float  # frames read per second of monotonic time, lately
+    last_time_s: float | None  # capture time of the newest frame
+    last_error: str | None  # why the last connection ended; stays until frames arrive again

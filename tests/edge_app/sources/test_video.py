@@ -1,0 +1,219 @@
+import socket
+import time
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from edge_app.errors import SourceError
+from edge_app.sources import check_source, open_source
+from edge_app.sources.settings import RECORDING_START, CameraSettings
+from edge_app.types import Frame
+
+START_S = RECORDING_START.timestamp()
+
+
+def camera(path, **more) -> CameraSettings:
+    return CameraSettings(id="gate", source=str(path), **more)
+
+
+def level(frame) -> int:
+    """The index (modulo 24) that the made-up picture carries in its grey."""
+    return round((float(np.median(frame.image)) - 16) / 8)
+
+
+def test_a_clip_gives_its_frames_in_order(clip, read_all):
+    frames = read_all(open_source(camera(clip)))
+    assert [frame.time_s for frame in frames] == pytest.approx([START_S + k * 0.04 for k in range(50)], abs=1e-6)
+    assert [level(frame) for frame in frames] == [k % 24 for k in range(50)]
+    assert [frame.sequence for frame in frames] == list(range(50))
+    assert {(frame.camera, frame.width_px, frame.height_px) for frame in frames} == {("gate", 160, 96)}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("b_frames.mp4", {"b_frames": 2}),
+        ("matroska.mkv", {"b_frames": 2}),
+        ("stream.ts", {}),
+        ("raw.264", {}),
+        ("old.avi", {"codec": "mpeg4"}),
+        ("old.mp4", {"codec": "mpeg4"}),
+    ],
+)
+def test_many_formats_give_the_same_frames(tmp_path, write_clip, read_all, name, options):
+    frames = read_all(open_source(camera(write_clip(tmp_path / name, **options))))
+    times = np.array([frame.time_s for frame in frames])
+    assert len(frames) == 50
+    assert times[0] == pytest.approx(START_S, abs=0.1)
+    assert np.diff(times) == pytest.approx(0.04, abs=2e-3)
+    assert [level(frame) for frame in frames] == [k % 24 for k in range(50)]
+
+
+def test_start_time_and_fps(clip, read_all):
+    frames = read_all(open_source(camera(clip, start_time=1777629600, fps=5)))
+    assert [frame.time_s for frame in frames] == pytest.approx([1777629600 + k * 0.2 for k in range(10)], abs=1e-6)
+    assert [level(frame) for frame in frames] == [k * 5 % 24 for k in range(10)]
+
+
+@pytest.mark.parametrize("name", ["resume.mp4", "resume.mkv", "resume.264", "resume.ts"])
+@pytest.mark.parametrize("fps", [None, 10])
+def test_resuming_gives_the_tail_of_the_unbroken_read(tmp_path, write_clip, read_all, name, fps):
+    settings = camera(write_clip(tmp_path / name), fps=fps)
+    whole = read_all(open_source(settings))
+    afters = [START_S - 5, *(frame.time_s for frame in whole[:: 1 if fps else 3]), START_S + 0.9999, START_S + 99]
+    for after_s in afters:
+        tail = read_all(open_source(settings, after_s))
+        expected = [frame for frame in whole if frame.time_s > after_s]
+        assert [frame.time_s for frame in tail] == [frame.time_s for frame in expected]
+        assert all(np.array_equal(got.image, want.image) for got, want in zip(tail, expected, strict=True))
+
+
+def test_a_missing_file(tmp_path):
+    problem = check_source(camera(tmp_path / "none.mp4"))
+    assert problem == f"camera gate ({tmp_path}/none.mp4): no such file"
+    assert "is not a file" in check_source(camera(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"a diary, not a film\n" * 400, bytes(range(256)) * 64])
+def test_a_file_that_is_no_video(tmp_path, content):
+    path = tmp_path / "diary.mp4"
+    path.write_bytes(content)
+    assert check_source(camera(path)) == f"camera gate ({path}): cannot be opened: not a video file"
+
+
+def test_a_sound_recording_holds_no_video(tmp_path):
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
+        samples.sample_rate = 8000
+        container.mux(stream.encode(samples))
+        container.mux(stream.encode())
+    assert "holds no video" in check_source(camera(path))
+
+
+def truncated(source, target, share: float):
+    """The first `share` of an MP4 whose index stands in front, so that the rest of it can still be opened."""
+    front = target.with_name("front.mp4")
+    with av.open(str(source)) as old, av.open(str(front), "w", options={"movflags": "faststart"}) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    content = front.read_bytes()
+    target.write_bytes(content[: int(len(content) * share)])
+    return target
+
+
+def test_a_truncated_file_gives_its_good_frames_and_then_the_error(tmp_path, write_clip):
+    path = truncated(write_clip(tmp_path / "whole.mp4", count=150), tmp_path / "half.mp4", 0.5)
+    source = open_source(camera(path))
+    frames: list[Frame] = []
+    with pytest.raises(SourceError, match=r"camera gate .*half\.mp4\): the file is truncated: its index says 6\.0 s"):
+        frames.extend(iter(source.read, None))
+    source.close()
+    assert 40 < len(frames) < 120
+    assert [level(frame) for frame in frames[:-1]] == [k % 24 for k in range(len(frames) - 1)]
+
+
+def test_a_file_whose_index_was_cut_off_cannot_be_opened(clip, tmp_path):
+    path = tmp_path / "headless.mp4"
+    path.write_bytes(clip.read_bytes()[:-2000])
+    assert check_source(camera(path)) == f"camera gate ({path}): cannot be opened: not a video file"
+
+
+def test_a_changed_picture_size_is_an_error(tmp_path, write_clip):
+    small, large = write_clip(tmp_path / "s.264", count=10), write_clip(tmp_path / "l.264", count=10, size=(320, 192))
+    path = tmp_path / "both.264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    source = open_source(camera(path))
+    frames = [source.read() for _ in range(10)]
+    with pytest.raises(SourceError, match="picture size changed from 160x96 to 320x192"):
+        source.read()
+    source.close()
+    assert all(frame.width_px == 160 for frame in frames)
+
+
+def test_damaged_packets_are_skipped_and_counted(tmp_path, write_clip):
+    path = write_clip(tmp_path / "clip.264", count=100)
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(1)
+    for position in rng.integers(len(content) // 3, 2 * len(content) // 3, 40):
+        content[position] ^= 0xFF
+    path.write_bytes(bytes(content))
+    source = open_source(camera(path))
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    assert source.corrupt > 0
+    assert 60 < len(frames) <= 100
+    times = [frame.time_s for frame in frames]
+    assert all(later > earlier for earlier, later in pairwise(times))
+
+
+def test_nothing_but_damaged_packets_is_an_error(tmp_path, write_clip):
+    path = tmp_path / "noise.mp4"
+    with av.open(str(write_clip(tmp_path / "clip.mp4", count=150))) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.dts is not None:
+                noise = av.Packet(b"\xff" * 64)
+                noise.stream, noise.pts, noise.dts, noise.time_base = stream, packet.pts, packet.dts, packet.time_base
+                new.mux(noise)
+    assert check_source(camera(path)).endswith("100 damaged packets in a row, no picture can be decoded")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("rtsp://127.0.0.1:1/stream", "connection refused; check host and port"),
+        ("rtsp://camera.invalid/stream", "the host name camera.invalid cannot be resolved"),
+    ],
+)
+def test_a_wrong_rtsp_address_is_one_clear_error_without_the_password(monkeypatch, capfd, source, words):
+    monkeypatch.setenv("GATE_PASSWORD", "s3cret")
+    problem = check_source(camera(source, username="admin", password_env="GATE_PASSWORD"))
+    assert problem == f"camera gate ({source}): cannot be opened: {words}"
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
+def test_an_rtsp_camera_that_accepts_and_says_nothing_times_out():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        began_s = time.monotonic()
+        problem = check_source(camera(f"rtsp://127.0.0.1:{port}/1", open_timeout_s=0.5))
+        assert time.monotonic() - began_s < 3
+    assert "no answer within 0.5 s" in problem
+
+
+def test_a_simulated_camera_bears_the_name_it_has_in_its_world():
+    problem = check_source(camera("sim://town/nowhere?seconds=1"))
+    assert problem is not None
+    assert "nowhere" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "size", "fps"),
+    [
+        ("terrace1-c0.mp4", 3000, (360, 288), 25),
+        ("car-detection.mp4", 377, (768, 432), 12.5),
+        ("people-detection.264", 596, (768, 432), 24),
+        ("traffic.mp4", 925, (1280, 720), 30),
+    ],
+)
+def test_real_clips(shared_data, name, count, size, fps):
+    source = open_source(camera(shared_data / "videos" / name, fps=None))
+    times, sizes = [], set()
+    while (frame := source.read()) is not None:
+        times.append(frame.time_s)
+        sizes.add((frame.width_px, frame.height_px))
+    source.close()
+    assert (len(times), sizes, source.corrupt) == (count, {size}, 0)
+    assert times[0] == pytest.approx(START_S)
+    assert np.all(np.diff(times) > 0)
+    assert np.median(np.diff(times)) == pytest.approx(1 / fps, rel=1e-3)
