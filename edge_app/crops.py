@@ -37,7 +37,7 @@ _SHARPNESS_SIDE_PX = 48
 class CropSettings(Settings):
     """Which views of a track are embedded."""
 
-    minimum_quality: float = Field(default=0.15, ge=0, le=1)
+    minimum_quality: float = Field(default=0.1, ge=0, le=1)
     """Views below this quality are never embedded."""
     minimum_side_px: float = Field(default=16, ge=1)
     """Boxes with a shorter side are too small to recognise anything."""
