@@ -14,6 +14,7 @@ from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, L
 
 PREFIX = "associate/"
 COUNTERS = PREFIX + "counters"
+COUNTED = ("identities", "boot", "decided_at_s")
 GROUPS = {"nodes": Node, "gallery": Identity, "links": LinkModel, "cameras": CameraModel, "calibrations": Calibration}
 
 
@@ -26,8 +27,9 @@ def changes(before: State, after: State) -> dict[str, bytes | None]:
         parts.update(
             {f"{PREFIX}{group}/{key}": _encode(value) for key, value in new.items() if old.get(key) is not value}
         )
-    if (before.identities, before.boot) != (after.identities, after.boot):
-        parts[COUNTERS] = json.dumps({"identities": after.identities, "boot": after.boot}).encode()
+    counters = {name: getattr(after, name) for name in COUNTED}
+    if counters != {name: getattr(before, name) for name in COUNTED}:
+        parts[COUNTERS] = json.dumps(counters).encode()
     return parts
 
 
@@ -40,8 +42,7 @@ def load(parts: Mapping[str, bytes]) -> State:
             groups[group][name] = DECODE[group](json.loads(parts[key]))
     nodes: dict[str, Node] = groups.pop("nodes")
     ordered = dict(sorted(nodes.items(), key=lambda item: (item[1].arrived_at_s, item[1].exit_time_s, item[0])))
-    counters = json.loads(parts.get(COUNTERS, b'{"identities": 0, "boot": ""}'))
-    return State(nodes=ordered, identities=counters["identities"], boot=counters["boot"], **groups)
+    return State(nodes=ordered, **groups, **json.loads(parts.get(COUNTERS, b"{}")))
 
 
 def _encode(value: object) -> bytes:

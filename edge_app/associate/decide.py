@@ -1,15 +1,4 @@
-"""What has become decidable: confirm, wait, unmatched, revise.
-
-The log odds that `to` continues `from` against both being alone are (notation of multi-target tracking)
-
-    log  share · f(Δt) · p(similarity | same)  -  log  rate_of_new · p(similarity | different) · open
-
-share        probability that a vehicle leaving the first camera takes this link
-f(Δt)        transit density of the link, 1/s
-rate_of_new  vehicles per second that enter the second camera from nowhere we watch
-open         probability that `from` is still on its way or gone elsewhere: while it is large, a better continuation may
-             still come, so the odds rise by themselves as time passes without one
-"""
+"""What has become decidable: confirm, wait, unmatched, revise."""
 
 from __future__ import annotations
 
@@ -23,7 +12,6 @@ from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatc
 from edge_app.associate.state import Edge, Node
 
 NEGLIGIBLE = 0.02  # a candidate less probable than this is not waited for
-LEAST_OPEN = 0.02  # however long ago it left, a vehicle may have parked
 
 
 def decide(draft: Draft) -> None:
@@ -78,7 +66,7 @@ def _weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
         for i, name in enumerate(names):
             node = draft.nodes[name]
             for edge in edges[name]:
-                log_odds[i, column_of[edge.from_]] = _log_odds(draft, edge, node)
+                log_odds[i, column_of[edge.from_]] = draft.log_odds(edge, node)
             if node.decided == "matched" and node.parent in column_of:
                 sticky[i, column_of[node.parent]] = draft.site.settings.revise_margin
             elif node.decided == "unmatched":
@@ -102,21 +90,6 @@ def _available(draft: Draft, edge: Edge, node: Node) -> bool:
         return False
     child = draft.nodes.get(draft.children.get(edge.from_, node.id))
     return child is None or child.id == node.id or not draft.is_final(child)
-
-
-def _log_odds(draft: Draft, edge: Edge, node: Node) -> float:
-    from_ = draft.nodes[edge.from_]
-    link = draft.site.by_id[edge.link]
-    out_links = draft.site.out_of[from_.camera]
-    gone = sum(
-        draft.share(other) * draft.transit(other.id).arrived_by(draft.seen_until(other.to_camera) - from_.exit_time_s)
-        for other in out_links
-    )
-    still_open = max(1.0 - gone, LEAST_OPEN)
-    motion = float(np.log(draft.share(link))) + draft.transit(edge.link).log_density(edge.transit_s)
-    newcomer = float(np.log(links.rate_of_new(draft.gallery.cameras[node.camera])))
-    log_odds: float = motion + edge.appearance - newcomer - float(np.log(still_open))
-    return log_odds
 
 
 def _conclude(draft: Draft, node: Node, verdict: Verdict) -> None:

@@ -1,4 +1,15 @@
-"""What a step of the association works with: the site, which does not change, and a draft of the state, which does."""
+"""What a step of the association works with: the site, which does not change, and a draft of the state, which does.
+
+The log odds that `to` continues `from` against both being alone are, in the terms of multi-target tracking,
+
+    log  share · f(Δt) · p(similarity | same)  -  log  rate_of_new · p(similarity | different) · open
+
+share        probability that a vehicle leaving the first camera takes this link
+f(Δt)        transit density of the link, 1/s
+rate_of_new  vehicles per second that enter the second camera from nowhere we watch
+open         probability that `from` is still on its way or gone elsewhere: while it is large, a better continuation may
+             still come, so the odds rise by themselves as time passes without one
+"""
 
 from __future__ import annotations
 
@@ -6,11 +17,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from edge_app.associate import links as transit_links
 from edge_app.associate.facts import Fact
 from edge_app.associate.gallery import Gallery
 from edge_app.associate.settings import AssociateSettings, LinkSettings
-from edge_app.associate.state import LinkModel, Node, State
+from edge_app.associate.state import Edge, LinkModel, Node, State
+
+LEAST_OPEN = 0.02  # however long ago it left, a vehicle may have parked
+HOPELESS = -4.0  # log odds below which no passing of time makes a candidate worth keeping
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class Draft:
     children: dict[str, str]  # tracklet id → the tracklet that was decided to continue it
     facts: list[Fact] = field(default_factory=list)
     transits: dict[str, transit_links.Transit] = field(default_factory=dict)
+    log_open: dict[str, float] = field(default_factory=dict)  # by tracklet id
 
     def transit(self, link_id: str) -> transit_links.Transit:
         if link_id not in self.transits:
@@ -58,6 +75,29 @@ class Draft:
 
     def share(self, link: LinkSettings) -> float:
         return transit_links.share_taken(link, self.links[link.id], len(self.site.out_of[link.from_camera]))
+
+    def log_odds(self, edge: Edge, to: Node) -> float:
+        """Log odds of one candidate against both being alone; see the module."""
+        return self._log_odds_when_closed(edge, to) - self._log_open(self.nodes[edge.from_])
+
+    def is_hopeless(self, edge: Edge, to: Node) -> bool:
+        """Not even time could make this candidate probable."""
+        return self._log_odds_when_closed(edge, to) - float(np.log(LEAST_OPEN)) < HOPELESS
+
+    def _log_odds_when_closed(self, edge: Edge, to: Node) -> float:
+        log_share = float(np.log(self.share(self.site.by_id[edge.link])))
+        log_newcomer = float(np.log(transit_links.rate_of_new(self.gallery.cameras[to.camera])))
+        return log_share + self.transit(edge.link).log_density(edge.transit_s) + edge.appearance - log_newcomer
+
+    def _log_open(self, from_: Node) -> float:
+        """Log of `open`: one minus the share of its ways that it should have arrived on by now."""
+        if from_.id not in self.log_open:
+            arrived = sum(
+                self.share(link) * self.transit(link.id).arrived_by(self.seen_until(link.to_camera) - from_.exit_time_s)
+                for link in self.site.out_of[from_.camera]
+            )
+            self.log_open[from_.id] = float(np.log(max(1.0 - arrived, LEAST_OPEN)))
+        return self.log_open[from_.id]
 
     def seen_until(self, camera: str) -> float:
         """Every tracklet that left `camera` before this capture time has been delivered."""
@@ -81,4 +121,5 @@ class Draft:
             calibrations=self.gallery.calibrations,
             identities=self.identities,
             boot=self.site.boot,
+            decided_at_s=self.now,
         )

@@ -21,6 +21,9 @@ from edge_app.associate.state import Node, State
 from edge_app.types import Tracklet
 
 
+DECIDE_EVERY_S = 0.5  # without arrivals only time changes, and nobody needs an answer sooner
+
+
 def step(
     state: State, arrivals: Iterable[Tracklet], now: float, watermarks: Mapping[str, float], site: Site
 ) -> tuple[State, list[Fact]]:
@@ -37,6 +40,9 @@ def step(
     Returns:
         The new state and the facts that became decidable, in order.
     """
+    arrivals = sorted(arrivals, key=lambda t: (t.exit_time_s, t.id))
+    if not arrivals and 0 <= now - state.decided_at_s < DECIDE_EVERY_S:
+        return state, []
     draft = Draft(
         site=site,
         now=now,
@@ -47,7 +53,7 @@ def step(
         identities=state.identities if state.boot == site.boot else 0,
         children={node.parent: node.id for node in state.nodes.values() if node.parent is not None},
     )
-    for tracklet in sorted(arrivals, key=lambda t: (t.exit_time_s, t.id)):
+    for tracklet in arrivals:
         if tracklet.id not in draft.nodes:
             _admit(draft, tracklet)
     decide(draft)
@@ -70,19 +76,28 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
     draft.gallery.see(node)
     into = {link.from_camera: link for link in draft.site.into.get(node.camera, ())}
     out_of = {link.to_camera: link for link in draft.site.out_of.get(node.camera, ())}
-    edges = []
+    draft.nodes[node.id] = node
     for other in list(draft.nodes.values()):
         if other.camera in into:
             link = into[other.camera]
             if _within(link, node.entry_time_s - other.exit_time_s) and _still_open(draft, other):
-                edge = draft.gallery.edge(link, other, node)
-                edges += [edge] if edge else []
+                _consider(draft, link, other, node)
             elif _at_once(other, node):
                 draft.gallery.learn(other.camera, node.camera, draft.gallery.similarity(other, node), genuine=0.0)
         if other.camera in out_of and _within(out_of[other.camera], other.entry_time_s - node.exit_time_s):
-            edge = draft.gallery.edge(out_of[other.camera], node, other)
-            draft.nodes[other.id] = replace(other, edges=(*other.edges, edge)) if edge else other
-    draft.nodes[node.id] = replace(node, edges=tuple(edges))
+            _consider(draft, out_of[other.camera], node, other)
+
+
+def _consider(draft: Draft, link: LinkSettings, from_: Node, to: Node) -> None:
+    """Keep `from_` as a candidate for `to`, unless it is hopeless: then the pair teaches what impostors look like."""
+    edge = draft.gallery.edge(link, from_, to)
+    if edge is None:
+        return
+    if draft.is_hopeless(edge, to):
+        draft.gallery.learn(from_.camera, to.camera, edge.similarity, genuine=0.0)
+        return
+    to = draft.nodes[to.id]
+    draft.nodes[to.id] = replace(to, edges=(*to.edges, edge))
 
 
 def _within(link: LinkSettings, transit_s: float) -> bool:

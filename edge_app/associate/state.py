@@ -104,3 +104,4 @@ class State:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     identities: int = 0  # global ids given out under this boot
     boot: str = ""  # the boot `identities` counts for
+    decided_at_s: float = 0.0  # capture time of the last decisions
