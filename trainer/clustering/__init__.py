@@ -1,0 +1,1 @@
+"""Unlabelled crops → cluster labels: exact, sparse, scalable."""

@@ -1,0 +1,72 @@
+"""The labelling step of every clustering method: neighbours → Jaccard graph → DBSCAN → report of the quality."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from trainer.clustering.dbscan import DbscanSettings, dbscan
+from trainer.clustering.jaccard import JaccardSettings, jaccard_graph
+from trainer.clustering.knn import NeighbourSettings, nearest
+from trainer.clustering.quality import EpsTrial, Quality, choose_eps, measure
+from trainer.settings import Settings
+
+
+class ClusterSettings(Settings):
+    """One clustering of all crops."""
+
+    neighbours: NeighbourSettings = NeighbourSettings()
+    """The search for nearest neighbours."""
+    jaccard: JaccardSettings = JaccardSettings()
+    """The neighbourhoods of the Jaccard distance."""
+    dbscan: DbscanSettings = DbscanSettings()
+    """Density; its eps is not used where eps_candidates are given."""
+    eps_candidates: tuple[float, ...] = ()
+    """When given, eps is chosen among these values, without labels, by the silhouette."""
+    workers: int | None = Field(default=None, ge=1)
+    """Threads; by default one per core."""
+
+    @model_validator(mode="after")
+    def _candidates_are_distances(self) -> ClusterSettings:
+        bad = [eps for eps in self.eps_candidates if not 0 < eps < 1]
+        if bad:
+            raise ValueError(f"eps_candidates must lie between 0 and 1, got {bad}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """Labels of all crops, how good they are, and what they cost."""
+
+    labels: NDArray[np.int64]  # (N,) int64 from 0, −1 = outlier
+    eps: float
+    quality: Quality
+    trials: tuple[EpsTrial, ...]  # empty where eps was given
+    seconds: dict[str, float]  # per stage
+
+
+def cluster(
+    features: NDArray[np.float32], settings: ClusterSettings, cameras: NDArray[np.int64] | None = None
+) -> Clustering:
+    """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used by the quality report only."""
+    reach = max(settings.eps_candidates, default=settings.dbscan.eps)
+    marks = [time.perf_counter()]
+    neighbours = nearest(features, settings.jaccard.k1, settings.neighbours)
+    marks.append(time.perf_counter())
+    graph = jaccard_graph(features, neighbours, settings.jaccard, reach, settings.workers)
+    marks.append(time.perf_counter())
+    if settings.eps_candidates:
+        choice = choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)
+        eps, labels, trials = choice.eps, choice.labels, choice.trials
+    else:
+        eps, labels, trials = settings.dbscan.eps, dbscan(graph, settings.dbscan), ()
+    marks.append(time.perf_counter())
+    quality = measure(labels, graph.both(), cameras)
+    marks.append(time.perf_counter())
+    stages = ("neighbours", "jaccard", "dbscan", "quality")
+    seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
+    return Clustering(labels, eps, quality, trials, seconds)

@@ -1,0 +1,1 @@
+"""Public Re-ID sets, plain folders and tables of crops → records."""

@@ -1,0 +1,1 @@
+"""How good is an embedding? Pure numpy; only evaluation may know identities."""
