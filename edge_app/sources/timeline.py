@@ -67,6 +67,33 @@ class LiveTimeline:
         return self._offset_s + stream_s
 
 
+class Backlog:
+    """The frames that were stored up somewhere when we connected: they arrive faster than they were taken.
+
+    Nobody knows when they were taken, so they are passed over until frames come at the camera's own pace.
+    """
+
+    _LONGEST = 500  # frames; a server faster than real time is taken as it is
+
+    def __init__(self, frame_s: float) -> None:
+        self._frame_s = frame_s
+        self._previous: tuple[float | None, float] | None = None
+        self._held = 0
+        self._over = False
+
+    def holds(self, stream_s: float | None, arrival_s: float) -> bool:
+        """Is this frame one of the stored ones? The first frame always counts as one."""
+        if self._over:
+            return False
+        if self._previous is not None:
+            before_s, arrived_s = self._previous
+            gap_s = self._frame_s if stream_s is None or before_s is None else stream_s - before_s
+            self._over = arrival_s - arrived_s >= 0.5 * gap_s or self._held >= self._LONGEST
+        self._previous = stream_s, arrival_s
+        self._held += 1
+        return not self._over
+
+
 class FrameGate:
     """Keeps the first frame of every 1/fps seconds on a grid from `origin_s`, so every run keeps the same frames."""
 

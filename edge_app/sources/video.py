@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from edge_app.sources.settings import CameraSettings, file_path
-from edge_app.sources.timeline import FrameGate, LiveTimeline, RecordingTimeline
+from edge_app.sources.timeline import Backlog, FrameGate, LiveTimeline, RecordingTimeline
 from edge_app.types import Frame, Image
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -43,7 +44,7 @@ class VideoSource:
         self._sequence = 0
         self._size: tuple[int, int] | None = None
         self._container, self._stream = _open_video(settings)
-        self._heard_s = time.monotonic()
+        self._asked_s = time.monotonic()  # when the packet we wait for was asked for
         self._frame_s = 1.0 / float(self._stream.guessed_rate or self._stream.average_rate or 25)
         self._frames = self._live_frames() if settings.is_live else self._recorded_frames(after_s)
 
@@ -53,9 +54,7 @@ class VideoSource:
         try:
             return next(self._frames, None)
         except av.FFmpegError as error:
-            silent_s = time.monotonic() - self._heard_s
-            if silent_s >= 0.95 * self._settings.read_timeout_s:
-                raise self._settings.failure(f"no data for {silent_s:.1f} s") from None
+            self._refuse_silence()
             raise self._settings.failure(f"while reading: {_reason(self._settings, error)}") from None
 
     def close(self) -> None:
@@ -65,8 +64,12 @@ class VideoSource:
     def _live_frames(self) -> Generator[Frame, None, None]:
         timeline = LiveTimeline(jump_s=self._settings.read_timeout_s + 1.0)
         gate = FrameGate(self._settings.fps, 0.0)
+        backlog = Backlog(self._frame_s)
         for picture in self._pictures():
-            time_s = timeline.capture_s(picture.time, self._clock())
+            now_s = self._clock()
+            if backlog.holds(picture.time, now_s):
+                continue
+            time_s = timeline.capture_s(picture.time, now_s)
             if gate.keeps(time_s):
                 yield self._frame(picture, time_s)
         raise self._settings.failure("the camera ended the stream")
@@ -99,8 +102,7 @@ class VideoSource:
         damaged = 0
         end_s = 0.0
         last_picture_s = time.monotonic()
-        for packet in self._container.demux(self._stream):
-            self._heard_s = time.monotonic()
+        for packet in self._packets():
             if packet.pts is not None and packet.time_base is not None:
                 end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             try:
@@ -115,14 +117,30 @@ class VideoSource:
                     damaged += 1
                     continue
                 damaged = 0
-                last_picture_s = time.monotonic()
                 yield picture
+                last_picture_s = time.monotonic()
             if damaged >= _CORRUPT_IN_A_ROW:
                 raise self._settings.failure(f"{damaged} damaged packets in a row, no picture can be decoded")
             if self._settings.is_live and time.monotonic() - last_picture_s > _NO_PICTURE_S:
                 raise self._settings.failure(f"packets arrive but no picture could be decoded for {_NO_PICTURE_S:g} s")
         if not self._settings.is_live:
             self._refuse_truncated(end_s)
+
+    def _packets(self) -> Generator[Packet[VideoStream], None, None]:
+        packets = self._container.demux(self._stream)
+        while True:
+            self._asked_s = time.monotonic()
+            packet = next(packets, None)
+            if packet is None:
+                return
+            # FFmpeg answers a time-out with the last packet it had put aside, and only then with the error
+            self._refuse_silence()
+            yield packet
+
+    def _refuse_silence(self) -> None:
+        silent_s = time.monotonic() - self._asked_s
+        if self._settings.is_live and silent_s >= 0.95 * self._settings.read_timeout_s:
+            raise self._settings.failure(f"no data for {silent_s:.1f} s")
 
     def _refuse_truncated(self, end_s: float) -> None:
         stream = self._stream
@@ -182,7 +200,9 @@ def _rtsp_options(settings: CameraSettings) -> dict[str, str]:
     return {
         "rtsp_transport": settings.transport,
         "allowed_media_types": "video",  # else an audio track alone would keep a dead picture alive
+        # look at the stream no longer than it takes to know its size; without it a second of frames is stored up
         "analyzeduration": "1000000",
+        "fpsprobesize": "0",
     }
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from edge_app.sources.clock import SteadyClock
-from edge_app.sources.timeline import FrameGate, LiveTimeline, RecordingTimeline
+from edge_app.sources.timeline import Backlog, FrameGate, LiveTimeline, RecordingTimeline
 
 
 def test_a_recording_counts_from_its_start():
@@ -33,6 +33,16 @@ def test_a_burst_of_old_frames_after_connecting_never_lies_in_the_future():
     times = [timeline.capture_s(k * 0.1, 1000.0 + k * 0.001) for k in range(20)]  # two seconds in 20 ms
     assert all(time_s <= 1000.0 + k * 0.001 + 1e-9 for k, time_s in enumerate(times))
     assert all(later > earlier for earlier, later in pairwise(times))
+
+
+def test_stored_frames_are_passed_over_until_the_cameras_own_pace():
+    arrivals = [k * 0.002 for k in range(20)] + [0.1 + k * 0.1 for k in range(5)]
+    backlog = Backlog(frame_s=0.1)
+    assert [backlog.holds(k * 0.1, at_s) for k, at_s in enumerate(arrivals)] == [True] * 20 + [False] * 5
+    prompt = Backlog(frame_s=0.1)
+    assert [prompt.holds(None, k * 0.1) for k in range(4)] == [True, False, False, False]
+    fast = Backlog(frame_s=0.1)
+    assert sum(fast.holds(k * 0.1, k * 0.001) for k in range(2000)) == 500
 
 
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0, 10.0])
