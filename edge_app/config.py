@@ -17,7 +17,7 @@ from edge_app.detect import DetectorSettings
 from edge_app.embed import EmbedderSettings
 from edge_app.errors import ConfigurationError
 from edge_app.health import HealthSettings
-from edge_app.publish import MqttSettings
+from edge_app.mqtt import MqttSettings
 from edge_app.settings import Settings
 from edge_app.sources.settings import CameraSettings
 from edge_app.store import StoreSettings
@@ -31,7 +31,7 @@ class TickSettings(Settings):
     """How the cameras' frames come together."""
 
     mode: Literal["live", "lockstep"] = "live"
-    """`live`: the newest frame of every camera, older ones dropped. `lockstep`: every frame, in the order of capture."""
+    """`live`: the newest frame of every camera, older ones dropped. `lockstep`: every frame, in order of capture."""
     speed: float | None = Field(default=None, gt=0)
     """Pace of recordings: 1 is real time; empty is as fast as they can be read. Live cameras take no notice."""
     tick_s: float = Field(default=0.1, gt=0, le=5)

@@ -142,6 +142,13 @@ class TrackletBuilder:
                 self.dropped += 1
         return closed
 
+    def seen_until(self, now: float) -> dict[str, float]:
+        """By camera with open tracks, the capture time before which every track that left it has been closed."""
+        until: dict[str, float] = {}
+        for track in self._open.values():
+            until[track.camera] = min(track.last[0], until.get(track.camera, now))
+        return until
+
     def flush(self) -> list[Tracklet]:
         """Close every open track: at the end of a recording, or when tracking begins anew."""
         return self.close(list(self._open))

@@ -35,14 +35,15 @@ def changes(before: State, after: State) -> dict[str, bytes | None]:
 
 def load(parts: Mapping[str, bytes]) -> State:
     """The state that `changes` wrote; keys of others are ignored. Order of nodes is by arrival, then id."""
-    groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    groups: dict[str, Any] = {group: {} for group in GROUPS}
     for key in sorted(parts):
         group, _, name = key.removeprefix(PREFIX).partition("/")
         if key.startswith(PREFIX) and group in GROUPS:
             groups[group][name] = DECODE[group](json.loads(parts[key]))
     nodes: dict[str, Node] = groups.pop("nodes")
     ordered = dict(sorted(nodes.items(), key=lambda item: (item[1].arrived_at_s, item[1].exit_time_s, item[0])))
-    return State(nodes=ordered, **groups, **json.loads(parts.get(COUNTERS, b"{}")))
+    counters: dict[str, Any] = json.loads(parts.get(COUNTERS, b"{}"))
+    return State(nodes=ordered, **groups, **counters)
 
 
 def _encode(value: object) -> bytes:

@@ -20,7 +20,6 @@ from edge_app.associate.settings import LinkSettings
 from edge_app.associate.state import Node, State
 from edge_app.types import Tracklet
 
-
 DECIDE_EVERY_S = 0.5  # without arrivals only time changes, and nobody needs an answer sooner
 
 

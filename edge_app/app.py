@@ -1,0 +1,164 @@
+"""The composition root: configuration → parts → threads → signals. The only file that wires."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+
+from edge_app.associate.draft import Site
+from edge_app.config import SiteConfig
+from edge_app.contract.envelope import uuid7
+from edge_app.crops import CropSelector
+from edge_app.detect import open_detector
+from edge_app.embed import open_embedder
+from edge_app.errors import SourceError
+from edge_app.journal import Journal
+from edge_app.meter import Meter
+from edge_app.outgoing import Letterhead, Row, Shed, gap_row
+from edge_app.perception import Perception
+from edge_app.pipeline import POSITIONS, Association, Pipeline, Step
+from edge_app.publish import Publisher
+from edge_app.saver import Saver
+from edge_app.sources.cameras import Cameras
+from edge_app.store import Store
+from edge_app.track import TrackerBank
+from edge_app.tracklets import TrackletBuilder, Zone
+from edge_app.types import Detector, Embedder
+
+log = logging.getLogger(__name__)
+
+BROKER_ANSWER_S = 5.0
+FLUSH_S = 10.0
+
+
+class Node:
+    """One node, opened: `with Node(config) as node: for step in node.steps(stop): …`."""
+
+    def __init__(self, config: SiteConfig, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self.meter = Meter()
+        self._clock = clock
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Node:
+        with ExitStack() as opened:
+            self._open(opened)
+            self._exit = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def _open(self, opened: ExitStack) -> None:
+        config = self.config
+        self.detector, self.embedder = open_models(config)
+        self.store = Store(config.store.path, self._clock)
+        opened.callback(self.store.close)
+        parts = self.store.load()
+        self.letterhead = Letterhead(
+            site=config.site,
+            node=config.node,
+            boot_id=self.store.boot_id,
+            embedding_version=self.embedder.version,
+            config_digest=config.digest,
+        )
+        self.perception = self._perception()
+        self.carried_over = self.perception.restore(parts)
+        site = Site(config.node, self.store.boot_id, config.links, config.associate, _event_id)
+        saver = Saver(self.store, config.store, self._gap)
+        self.pipeline = Pipeline(
+            self.perception,
+            Association(site, parts),
+            Journal(saver, self.letterhead, self._clock),
+            self.meter,
+            json.loads(parts.get(POSITIONS, b"{}")),
+        )
+        self.cameras = Cameras(
+            config.cameras,
+            config.ticks.mode,
+            resume_after=self.pipeline.positions,
+            speed=config.ticks.speed,
+            tick_s=config.ticks.tick_s,
+        )
+        opened.callback(self.cameras.close)
+        self.publisher: Publisher | None = None
+        if config.mqtt is not None:
+            self.publisher = Publisher(self.store, config.mqtt, self.letterhead, self._clock)
+            self.publisher.start()
+            opened.callback(self.publisher.close)
+            self.publisher.raise_if_refused(BROKER_ANSWER_S)
+
+    def _perception(self) -> Perception:
+        config, names = self.config, self.detector.class_names
+        track = {camera.id: config.track for camera in config.cameras}
+        zones = {
+            camera.id: {name: Zone(polygon=polygon) for name, polygon in camera.zones.items()}
+            for camera in config.cameras
+        }
+        return Perception(
+            self.detector,
+            TrackerBank(config.node, self.store.boot_id, track, names),
+            CropSelector(config.crops),
+            self.embedder,
+            TrackletBuilder(config.node, names, zones, config.tracklets),
+            self.meter,
+        )
+
+    def steps(self, stop: threading.Event) -> Iterator[Step]:
+        """Run until stopped, or until every recording has been played and everything is decided."""
+        now = 0.0
+        for step in self.pipeline.run(self.cameras.ticks(stop), self.carried_over):
+            now = step.now
+            yield step
+        if stop.is_set():
+            self.pipeline.save(now)
+        else:
+            yield from self.pipeline.finish(now or self.pipeline.association.state.decided_at_s)
+            if self.publisher is not None and not self.publisher.flush(FLUSH_S):
+                log.warning("%d messages wait in the store for the broker", self.store.depth())
+
+    def raise_for_cameras(self) -> None:
+        """After recordings: SourceError naming every camera that could not be read to its end."""
+        errors = [status.last_error for status in self.cameras.states().values() if status.last_error]
+        if errors:
+            raise SourceError("\n".join(errors))
+
+    def _gap(self, shed: Shed) -> Row:
+        return gap_row(self.letterhead, shed, self._clock())
+
+
+def open_models(config: SiteConfig) -> tuple[Detector, Embedder]:
+    """Detector and embedder; those of the simulation where the cameras deliver detections."""
+    if config.delivers_detections:
+        from edge_app.simulation.detections import SimulatedDetector, SimulatedEmbedder
+        from edge_app.sources.simulated import world_of
+
+        world = world_of(config.cameras[0].source)
+        return SimulatedDetector(world), SimulatedEmbedder(world)
+    assert config.detector is not None  # checked by config.parse
+    assert config.embedder is not None
+    return open_detector(config.detector), open_embedder(config.embedder)
+
+
+def run(config: SiteConfig) -> None:
+    """`edge-app run`: until SIGTERM or SIGINT, or the end of all recordings."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Node(config) as node:
+        for _ in node.steps(stop):
+            pass
+        if not stop.is_set():
+            node.raise_for_cameras()
+
+
+def _event_id(time_s: float, content: str) -> str:
+    return uuid7(time_s, content.encode())

@@ -1,0 +1,105 @@
+"""The loop: frames → detect → track → crops → embed → tracklets → associate → commit.
+
+    for now, frames in cameras.ticks(stop):                    newest frame per camera, or all of them in lockstep
+        views, tracklets = perception.see(now, frames)         finished passages of single cameras
+        facts = association.step(tracklets, now, seen_until)   match | revision | unmatched; may be late
+        journal.write(now, tracklets, facts, parts)            state and outbox: one transaction
+
+Everything here happens on one thread, in capture time; decoding, drawing and MQTT have threads of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from edge_app.associate import codec, online
+from edge_app.associate.draft import Site
+from edge_app.associate.facts import Fact
+from edge_app.associate.state import State
+from edge_app.journal import Journal
+from edge_app.meter import Meter
+from edge_app.perception import Perception
+from edge_app.types import Frame, Tracklet, View
+
+DRAIN_STEP_S = 0.5
+POSITIONS = "sources/positions"  # part: camera → capture time of the last frame that was worked on
+
+
+class Association:
+    """The pure association with its state, and what of it is not written yet."""
+
+    def __init__(self, site: Site, parts: Mapping[str, bytes]) -> None:
+        self.site = site
+        self.state: State = codec.load(parts)
+        self._written = self.state
+
+    def step(self, tracklets: list[Tracklet], now: float, seen_until: Mapping[str, float]) -> list[Fact]:
+        self.state, facts = online.step(self.state, tracklets, now, seen_until, self.site)
+        return facts
+
+    def take_changes(self) -> dict[str, bytes | None]:
+        """The parts that changed since the last call."""
+        changes = codec.changes(self._written, self.state)
+        self._written = self.state
+        return changes
+
+    @property
+    def undecided(self) -> bool:
+        return any(node.decided == "pending" for node in self.state.nodes.values())
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one tick came to."""
+
+    now: float
+    frames: list[Frame]
+    views: list[View]
+    tracklets: list[Tracklet]
+    facts: list[Fact]
+    seconds: dict[str, float]  # by stage
+
+
+@dataclass
+class Pipeline:
+    """One node's perception, association and journal, in step."""
+
+    perception: Perception
+    association: Association
+    journal: Journal
+    meter: Meter
+    positions: dict[str, float] = field(default_factory=dict)  # camera → capture time of its last frame
+
+    def run(self, ticks: Iterable[tuple[float, list[Frame]]], carried_over: list[Tracklet]) -> Iterator[Step]:
+        """One `Step` per tick, already committed when it is yielded. `carried_over`: see `Perception.restore`."""
+        for now, frames in ticks:
+            views, tracklets = self.perception.see(now, frames)
+            yield self._conclude(now, frames, views, carried_over + tracklets)
+            carried_over = []
+
+    def finish(self, now: float) -> Iterator[Step]:
+        """The recordings are over: close every track and let time pass until everything is decided."""
+        yield self._conclude(now, [], [], self.perception.end())
+        while self.association.undecided:
+            now += DRAIN_STEP_S
+            yield self._conclude(now, [], [], [])
+
+    def save(self, now: float) -> None:
+        """Stopped in the middle: the open tracks go on after the next start."""
+        self.journal.write(now, [], [], self._parts())
+
+    def _conclude(self, now: float, frames: list[Frame], views: list[View], tracklets: list[Tracklet]) -> Step:
+        with self.meter.stage("associate"):
+            facts = self.association.step(tracklets, now, self.perception.seen_until(now))
+        self.positions.update({frame.camera: frame.time_s for frame in frames})
+        with self.meter.stage("commit"):
+            if self.journal.is_due(now, tracklets, facts):
+                self.journal.write(now, tracklets, facts, self._parts())
+        return Step(now, frames, views, tracklets, facts, self.meter.take())
+
+    def _parts(self) -> dict[str, bytes | None]:
+        """Everything a restart needs: open tracks, what changed in the association, and where each camera stands."""
+        positions = json.dumps(self.positions).encode()
+        return {**self.perception.snapshot(), **self.association.take_changes(), POSITIONS: positions}
