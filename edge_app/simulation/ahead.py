@@ -83,8 +83,11 @@ def _ring(handle: int, shape: tuple[int, ...]) -> Image:
 
 def _draw_all(handle: int, job: dict[str, Any]) -> None:
     """The child: draw every frame into the next free slot."""
+    import cv2
+
     from edge_app.simulation.render import Renderer
 
+    cv2.setNumThreads(1)
     start_s, first, end, fps = job.pop("times")
     camera = job.pop("camera")
     world = World(**job)

@@ -15,6 +15,7 @@ import numpy as np
 from edge_app.simulation.geometry import Pose
 
 _ENTRY_WAIT_S = 3.0
+Scenery = Literal["suburb", "street", "water", "harbour"]
 Viewpoint = Literal["front", "rear", "side"]
 
 
@@ -38,6 +39,7 @@ class CameraSpec:
     map_position: tuple[float, float]  # for drawings of the network, in the unit square, y down
     lanes_m: tuple[float, ...] = (-1.75, 1.75)  # lateral position of each lane
     footway_m: float = -5.6
+    scenery: Scenery = "suburb"
     portal_m: float | None = None  # an underpass from which traffic emerges, or into which it vanishes
     light: Light | None = None
     width_px: int = 640
@@ -105,11 +107,16 @@ def _town() -> Site:
         Pose((-9.0, -6.4, 6.2), (13.0, -0.5, 0.2), 0.86),
         8.0,
         (0.5, 0.14),
+        scenery="street",
         portal_m=46.0,
         light=Light(26.0, 30.0, 9.0),
     )
-    bridge = CameraSpec("bridge", "side", Pose((14.0, -16.5, 4.6), (14.0, 0.5, 1.1), 0.8), 9.0, (0.5, 0.86))
-    harbour = CameraSpec("harbour", "front", Pose((39.0, -11.5, 6.8), (23.5, -0.6, 0.3), 0.84), 8.5, (0.92, 0.5))
+    bridge = CameraSpec(
+        "bridge", "side", Pose((14.0, -16.5, 4.6), (14.0, 0.5, 1.1), 0.8), 9.0, (0.5, 0.86), scenery="water"
+    )
+    harbour = CameraSpec(
+        "harbour", "front", Pose((39.0, -11.5, 6.8), (23.5, -0.6, 0.3), 0.84), 8.5, (0.92, 0.5), scenery="harbour"
+    )
     links = (
         LinkSpec("gate", "market", 0.5, 14.0, 0.09),
         LinkSpec("gate", "bridge", 0.36, 21.0, 0.1),
@@ -146,4 +153,13 @@ def _grid(count: int) -> Site:
 
 
 def _like(model: CameraSpec, name: str, speed_mps: float, place: tuple[float, float]) -> CameraSpec:
-    return CameraSpec(name, model.viewpoint, model.pose, speed_mps, place, portal_m=model.portal_m, light=model.light)
+    return CameraSpec(
+        name,
+        model.viewpoint,
+        model.pose,
+        speed_mps,
+        place,
+        scenery=model.scenery,
+        portal_m=model.portal_m,
+        light=model.light,
+    )
