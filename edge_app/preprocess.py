@@ -21,9 +21,7 @@ class Preprocessor:
     def __init__(self, spec: InputSpec, max_batch: int) -> None:
         self.spec = spec
         self._batch = np.empty((max_batch, 3, spec.height_px, spec.width_px), np.float32)
-        self._canvas = np.full((spec.height_px, spec.width_px, 3), spec.pad_value, np.uint8)
-        self._painted: LetterboxMap | None = None  # what the canvas was last used for
-        self._planes = [np.empty((spec.height_px, spec.width_px), np.uint8) for _ in range(3)]
+        self._painted: list[LetterboxMap | None] = [None] * max_batch  # the padding that each slot holds
         self._levels = spec.levels()
 
     def __call__(self, images: Sequence[Image]) -> tuple[Floats, list[LetterboxMap]]:
@@ -32,25 +30,22 @@ class Preprocessor:
         The batch is valid until the next call. Raises `InputSpecError` for what is no picture; M must not exceed
         the `max_batch` given at the start.
         """
-        return self._batch[: len(images)], [self._fill(index, image) for index, image in enumerate(images)]
+        return self._batch[: len(images)], [self._fill(slot, image) for slot, image in enumerate(images)]
 
-    def _fill(self, index: int, image: Image) -> LetterboxMap:
+    def _fill(self, slot: int, image: Image) -> LetterboxMap:
         check_picture(image)
         place = self.spec.place(image.shape[1], image.shape[0])
-        planes = cv2.split(self._resize(image, place), self._planes)
-        ordered = reversed(planes) if self.spec.channel_order == "RGB" else planes
-        for channel, plane in enumerate(ordered):
-            cv2.LUT(plane, self._levels[channel], dst=self._batch[index, channel])
-        return place
-
-    def _resize(self, image: Image, place: LetterboxMap) -> Image:
-        """The picture at its place on the padded canvas."""
-        shrinks = place.width_px <= image.shape[1] and place.height_px <= image.shape[0]
-        kernel = cv2.INTER_AREA if self.spec.kernel == "area" and shrinks else cv2.INTER_LINEAR
-        if place != self._painted:
-            self._canvas[:] = self.spec.pad_value
-            self._painted = place
+        if place != self._painted[slot]:  # cameras keep their slots and sizes, so padding is painted once
+            self._batch[slot] = self._levels[:, self.spec.pad_value, None, None]
+            self._painted[slot] = place
         rows = slice(place.top_px, place.top_px + place.height_px)
         columns = slice(place.left_px, place.left_px + place.width_px)
-        cv2.resize(image, (place.width_px, place.height_px), dst=self._canvas[rows, columns], interpolation=kernel)
-        return self._canvas
+        planes = cv2.split(self._resize(image, place))
+        for channel, plane in enumerate(reversed(planes) if self.spec.channel_order == "RGB" else planes):
+            cv2.LUT(plane, self._levels[channel], dst=self._batch[slot, channel, rows, columns])
+        return place
+
+    def _resize(self, image: Image, place: LetterboxMap) -> cv2.typing.MatLike:
+        shrinks = place.width_px <= image.shape[1] and place.height_px <= image.shape[0]
+        kernel = cv2.INTER_AREA if self.spec.kernel == "area" and shrinks else cv2.INTER_LINEAR
+        return cv2.resize(image, (place.width_px, place.height_px), interpolation=kernel)

@@ -25,10 +25,10 @@ class EngineSettings(Settings):
     """`onnx`: ONNX Runtime, on any machine."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers, preferred first."""
-    threads: int = Field(default=0, ge=0)
-    """Threads inside one run; 0 leaves it to the backend, which takes one per core."""
+    threads: int = Field(default=1, ge=0)
+    """Threads inside one run; 0 takes one per core. Small models gain little from more than one."""
     spin: bool = False
-    """Let waiting threads spin: a shorter run, paid with about twice the processor time."""
+    """Let waiting threads spin: shorter runs with several threads, for about twice the processor time."""
 
 
 @dataclass(frozen=True, slots=True)
