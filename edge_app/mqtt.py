@@ -160,7 +160,8 @@ class Connection:
         """Send and receive for at most `timeout_s`. Raises BrokerError when the connection has ended."""
         code = self._client.loop(timeout_s)
         if self._ended or code:
-            raise BrokerError(f"broker {self.where}: connection lost: {self._ended or _paho().error_string(code)}")
+            why = _paho().error_string(code) if self._ended in (None, "Unspecified error") else self._ended
+            raise BrokerError(f"broker {self.where}: connection lost: {why}")
 
     def acknowledged(self) -> list[tuple[int, str | None]]:
         """The numbers acknowledged since the last call, each with the broker's objection, or None when it took it."""

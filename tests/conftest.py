@@ -1,6 +1,13 @@
 """Fixtures that tests of several packages share."""
 
+import contextlib
 import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
 from functools import cache
 from pathlib import Path
 
@@ -39,3 +46,139 @@ def validate_message(topic: str, payload: bytes):
 def validate():
     """`validate(topic, payload)` checks one MQTT message and returns it decoded."""
     return validate_message
+
+
+class Mosquitto:
+    """A real broker on a port of its own, which can be stopped and started again like one that loses its power."""
+
+    def __init__(self, folder: Path, lines: str = "allow_anonymous true\n", listener: str = "") -> None:
+        from edge_app.broker import free_port
+
+        self.host, self.port = "127.0.0.1", free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._configuration = folder / f"mosquitto-{self.port}.conf"
+        self._log = folder / f"mosquitto-{self.port}.log"
+        self._configuration.write_text(f"user root\n{lines}listener {self.port} {self.host}\n{listener}")
+
+    def start(self) -> "Mosquitto":
+        with self._log.open("ab") as log:
+            command = [MOSQUITTO, "-v", "-c", str(self._configuration)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until_s = time.monotonic() + 10
+        while time.monotonic() < until_s:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), timeout=1):
+                return self
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise RuntimeError(f"mosquitto did not start: {self.log()}")
+
+    def stop(self) -> None:
+        """As an operator stops it: with `persistence true`, sessions and retained messages survive."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+
+
+@pytest.fixture
+def make_mosquitto(tmp_path):
+    """`make_mosquitto(lines, listener)` starts a broker with these lines in its configuration."""
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed (Debian package mosquitto)")
+    made: list[Mosquitto] = []
+
+    def make(lines: str = "allow_anonymous true\n", listener: str = "") -> Mosquitto:
+        made.append(Mosquitto(tmp_path, lines, listener))
+        return made[-1].start()
+
+    yield make
+    for broker in made:
+        broker.kill()
+
+
+@pytest.fixture
+def mosquitto(make_mosquitto) -> Mosquitto:
+    """A running Mosquitto that lets everybody in."""
+    return make_mosquitto()
+
+
+class Subscriber:
+    """An independent MQTT client that keeps, and validates, everything it is sent."""
+
+    def __init__(self, port: int, protocol: str = "5", session: str = "", **login: str) -> None:
+        """`session` names a session (MQTT 5) that the broker keeps while the subscriber is away."""
+        import paho.mqtt.client as paho
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        self.seen: list[tuple[str, bytes, bool]] = []  # topic, payload, retained
+        self.messages: list = []  # decoded
+        self.expiries: list[int | None] = []
+        self._lock, self._subscribed = threading.Lock(), threading.Event()
+        level = paho.MQTTv5 if protocol == "5" else paho.MQTTv311
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, session, protocol=level)
+        self._client.reconnect_delay_set(1, 1)
+        if login:
+            self._client.username_pw_set(**login)
+        self._client.on_connect = lambda client, *_: client.subscribe("crosslane/#", qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+        if session:
+            keep = Properties(PacketTypes.CONNECT)
+            keep.SessionExpiryInterval = 3600
+            self._client.connect("127.0.0.1", port, clean_start=False, properties=keep)
+        else:
+            self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def _on_message(self, _client, _userdata, message) -> None:
+        decoded = validate_message(message.topic, message.payload)
+        with self._lock:
+            self.seen.append((message.topic, message.payload, message.retain))
+            self.messages.append(decoded)
+            self.expiries.append(getattr(message.properties, "MessageExpiryInterval", None))
+
+    def of(self, model: type) -> list:
+        """The messages of one kind so far."""
+        with self._lock:
+            return [message for message in self.messages if isinstance(message, model)]
+
+    def wait(self, condition, timeout_s: float = 20.0) -> None:
+        """Until `condition(self)` holds; fails the test with what was seen."""
+        until_s = time.monotonic() + timeout_s
+        while not condition(self):
+            assert time.monotonic() < until_s, f"not seen in {timeout_s} s; {len(self.seen)} messages: {self.seen[-3:]}"
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def subscribe():
+    """`subscribe(port, protocol)` listens to the whole tree until the test ends."""
+    made: list[Subscriber] = []
+
+    def make(port: int, protocol: str = "5", **options: str) -> Subscriber:
+        made.append(Subscriber(port, protocol, **options))
+        return made[-1]
+
+    yield make
+    for subscriber in made:
+        subscriber.close()
