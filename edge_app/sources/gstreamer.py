@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from edge_app.sources.settings import CameraSettings
+from edge_app.sources.settings import REFUSED_LOGIN, CameraSettings
 from edge_app.sources.timeline import FrameGate, LiveTimeline
 from edge_app.types import Frame, Image
 
@@ -121,6 +121,8 @@ class GStreamerSource:
         message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
             error, _ = message.parse_error()
+            if error.matches(self._gst.ResourceError.quark(), self._gst.ResourceError.NOT_AUTHORIZED):
+                raise self._settings.failure(REFUSED_LOGIN)
             raise self._settings.failure(f"{message.src.get_name()}: {_first_line(error)}")
 
     def _refuse_end(self) -> None:
@@ -147,7 +149,8 @@ class GStreamerSource:
         if not ok:
             raise self._settings.failure("a picture cannot be read from the pipeline's memory")
         try:
-            pixels = np.frombuffer(mapped.data, np.uint8).reshape(height, width, 4)  # (H, W, 4), BGRx
+            rows = np.frombuffer(mapped.data, np.uint8).reshape(height, -1)  # hardware pads its rows
+            pixels = rows[:, : 4 * width].reshape(height, width, 4)  # (H, W, 4), BGRx
             return np.asarray(self._convert.cvtColor(pixels, self._convert.COLOR_BGRA2BGR))
         finally:
             buffer.unmap(mapped)

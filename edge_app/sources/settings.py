@@ -25,6 +25,8 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "gst", "csi")
 # aligned, and nobody takes the times for real ones. A file's modification time would change with every copy.
 RECORDING_START = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
+REFUSED_LOGIN = "the camera refuses user name or password; check `username` and the variable named by `password_env`"
+
 _CREDENTIALS = re.compile(r"://[^/?#\s@]*@")
 
 

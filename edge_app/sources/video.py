@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from edge_app.sources.settings import CameraSettings, file_path
+from edge_app.sources.settings import REFUSED_LOGIN, CameraSettings, file_path
 from edge_app.sources.timeline import Backlog, FrameGate, LiveTimeline, RecordingTimeline
 from edge_app.types import Frame, Image
 
@@ -211,8 +211,7 @@ def _reason(settings: CameraSettings, error: Exception) -> str:
     import av
 
     reasons: dict[type[Any], str] = {
-        av.error.HTTPUnauthorizedError: "the camera refuses user name or password; check `username` and the variable "
-        "named by `password_env`",
+        av.error.HTTPUnauthorizedError: REFUSED_LOGIN,
         av.error.HTTPForbiddenError: "the camera refuses this user",
         av.error.HTTPNotFoundError: "the camera answers, but has no stream of this path",
         av.error.ConnectionRefusedError: "connection refused; check host and port",

@@ -1,7 +1,9 @@
 """Real RTSP cameras (GStreamer's RTSP server in a process of its own), through PyAV."""
 
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +21,9 @@ from edge_app.sources import check_source, open_source
 from edge_app.sources.cameras import Cameras
 from edge_app.sources.settings import CameraSettings
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).parent / "rtsp_server.py"
+GSTREAMER_READER = REPOSITORY / "tests" / "edge_app" / "sources" / "gstreamer_reader.py"
 _IMPORTS = (
     "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); "
     "from gi.repository import Gst, GstRtspServer; Gst.init(None); "
@@ -183,8 +187,6 @@ def test_a_killed_camera_is_reported_and_comes_back_while_the_other_runs_on(came
 
 @pytest.mark.slow
 def test_a_camera_that_stays_connected_but_falls_silent_is_reported_and_comes_back(camera, films):
-    import signal
-
     camera.on(films["small"])
     with Watch(settings(camera)) as watch:
         watch.seconds_until(lambda: len(watch.frames["gate"]) > 20, 15)
@@ -217,3 +219,28 @@ def test_wrong_password_and_wrong_path_are_clear_errors(camera, films, monkeypat
     printed = capfd.readouterr()
     assert "wr0ng" not in printed.out + printed.err
     assert "s3cret" not in printed.out + printed.err
+
+
+def test_through_gstreamer(camera, films, python_with_server, monkeypatch):
+    camera.on(films["small"], login="admin:s3cret")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)]))
+    monkeypatch.setenv("GATE_PASSWORD", "s3cret")
+
+    def read(**login):
+        what = settings(camera, decoder="nvdec", **login).model_dump_json()
+        command = [python_with_server, str(GSTREAMER_READER), what, "40", "software"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if "ImportError" in done.stderr or "avdec_h264" in done.stdout:
+            pytest.skip("GStreamer's Python cannot import our libraries, or has no H.264 decoder (gstreamer1.0-libav)")
+        return json.loads(done.stdout)
+
+    said = read(username="admin", password_env="GATE_PASSWORD")
+    times = [frame[0] for frame in said["frames"]]
+    assert said["error"] is None
+    assert len(times) == 40
+    assert all(later > earlier for earlier, later in pairwise(times))
+    assert np.median(np.diff(times)) == pytest.approx(0.04, abs=0.01)
+    assert abs(times[-1] - time.time()) < 2.0
+    monkeypatch.setenv("GATE_PASSWORD", "wr0ng")
+    error = read(username="admin", password_env="GATE_PASSWORD")["error"]
+    assert error.startswith(f"camera gate ({camera.url}): the camera refuses user name or password")

@@ -134,6 +134,18 @@ def test_stop_and_close_are_prompt_and_leave_no_thread(clips):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("recording-")]
 
 
+def test_simulated_cameras_play_in_lockstep():
+    sources = [
+        CameraSettings(id=id, source=f"sim://town/{id}?seconds=3&fidelity=detections") for id in ("gate", "market")
+    ]
+    cameras = Cameras(sources, "lockstep")
+    ticks = played(cameras)
+    states = cameras.states()
+    assert {status.state for status in states.values()} == {"ended"}, states
+    assert {frame.camera for _, frames in ticks for frame in frames} == {"gate", "market"}
+    assert told(ticks) == told(played(Cameras(sources, "lockstep")))
+
+
 def test_live_cameras_and_double_names_are_refused_with_every_mistake():
     sources = [recording("a"), recording("a"), CameraSettings(id="b", source="rtsp://host/1")]
     with pytest.raises(ConfigurationError) as caught:
