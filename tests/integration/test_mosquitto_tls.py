@@ -1,0 +1,184 @@
+"""TLS fails closed: a broker that cannot be verified gets neither a password nor a message, and never plain text."""
+
+import datetime
+import ipaddress
+import socket
+import threading
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from edge_app.broker import free_port
+from edge_app.contract.messages import Match
+from edge_app.contract.samples import golden_samples
+from edge_app.mqtt import MqttSettings, TlsSettings, check_broker, configuration_problems
+from edge_app.outgoing import Letterhead
+from edge_app.publish import Publisher
+from edge_app.store import Store
+
+NOW = datetime.datetime.now(datetime.timezone.utc)
+DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """A certificate authority that lives as long as the test."""
+
+    def __init__(self, folder, name):
+        self.folder, self.name = folder, name
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.ca = folder / f"{name}-ca.pem"
+        self.certificate = self._sign(name, self.key.public_key(), NOW + DAY, None)
+        self.ca.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name, until=NOW + DAY, host="127.0.0.1"):
+        """Returns the paths of a certificate for this host and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate, key_file = self.folder / f"{self.name}-{name}.pem", self.folder / f"{self.name}-{name}.key"
+        signed = self._sign(name, key.public_key(), until, host)
+        certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        plain = serialization.NoEncryption()
+        key_file.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+        )
+        return certificate, key_file
+
+    def _sign(self, name, public_key, until, host):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - 2 * DAY)
+            .not_valid_after(until)
+            .add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
+        )
+        if host:
+            address = x509.IPAddress(ipaddress.ip_address(host))
+            builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path, "roads")
+
+
+@pytest.fixture
+def tls_broker(make_mosquitto, authority):
+    """`tls_broker(certificate, key, lines)` → a Mosquitto with TLS, and the port of its plain listener."""
+
+    def make(certificate, key, lines=""):
+        plain = free_port()
+        listener = f"cafile {authority.ca}\ncertfile {certificate}\nkeyfile {key}\n{lines}listener {plain} 127.0.0.1\n"
+        return make_mosquitto(listener=listener), plain
+
+    return make
+
+
+def settings(port, **tls):
+    return MqttSettings(host="127.0.0.1", port=port, tls=TlsSettings(**tls))
+
+
+def test_facts_arrive_encrypted(tls_broker, authority, subscribe, tmp_path):
+    broker, plain = tls_broker(*authority.issue("broker"))
+    subscriber = subscribe(plain)
+    store = Store(tmp_path / "s.db")
+    letterhead = Letterhead("demo", "edge-1", store.boot_id)
+    publisher = Publisher(store, settings(broker.port, ca=authority.ca), letterhead)
+    publisher.start()
+    assert publisher.raise_if_refused(10)
+    store.commit({}, [letterhead.row(golden_samples()["match"])])
+    assert publisher.flush(10)
+    subscriber.wait(lambda seen: seen.of(Match))
+    publisher.close()
+    store.close()
+
+
+def test_another_authority_an_expired_and_a_foreign_certificate_are_refused(tls_broker, authority, tmp_path):
+    other = Authority(tmp_path, "strangers")
+    broker, _ = tls_broker(*authority.issue("broker"))
+    assert "certificate verify failed" in (check_broker(settings(broker.port, ca=other.ca), "c") or "")
+    assert "certificate verify failed" in (check_broker(settings(broker.port), "c") or "")
+    assert check_broker(settings(broker.port, ca=authority.ca), "c") is None
+    broker, _ = tls_broker(*authority.issue("late", until=NOW - DAY))
+    assert "expired" in (check_broker(settings(broker.port, ca=authority.ca), "c") or "")
+    broker, _ = tls_broker(*authority.issue("elsewhere", host="10.0.0.1"))
+    assert "IP address mismatch" in (check_broker(settings(broker.port, ca=authority.ca), "c") or "")
+    assert check_broker(settings(broker.port, ca=authority.ca, verify_hostname=False), "c") is None
+    wrong = settings(broker.port, ca=other.ca, verify_hostname=False)
+    assert "certificate verify failed" in (check_broker(wrong, "c") or "")
+
+
+def test_a_node_certificate_is_sent_where_the_broker_asks_for_one(tls_broker, authority):
+    broker, _ = tls_broker(*authority.issue("broker"), lines="require_certificate true\n")
+    certificate, key = authority.issue("edge-1")
+    assert check_broker(settings(broker.port, ca=authority.ca, certificate=certificate, key=key), "c") is None
+    assert check_broker(settings(broker.port, ca=authority.ca), "c") is not None
+
+
+class Recorder:
+    """Accepts connections, keeps the first byte of each, and hangs up or stays silent."""
+
+    def __init__(self):
+        self.first_bytes: list[bytes] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            with client:
+                self.first_bytes.append(client.recv(1))
+
+    def close(self):
+        self._server.close()
+
+
+def test_never_plain_text_when_tls_is_configured(authority, tmp_path):
+    recorder, store = Recorder(), Store(tmp_path / "s.db")
+    mqtt = settings(recorder.port, ca=authority.ca).model_copy(
+        update={"reconnect_min_s": 0.02, "reconnect_max_s": 0.05, "username": "edge-1"}
+    )
+    publisher = Publisher(store, mqtt, Letterhead("demo", "edge-1", "1"))
+    publisher.start()
+    until_s = time.monotonic() + 10
+    while len(recorder.first_bytes) < 8 and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert not publisher.status.connected
+    assert "TLS failed" in (publisher.status.problem or "") or "cannot connect" in (publisher.status.problem or "")
+    publisher.close()
+    store.close()
+    recorder.close()
+    assert len(recorder.first_bytes) >= 8
+    assert set(recorder.first_bytes) == {b"\x16"}  # the first byte of a TLS handshake; plain MQTT begins with 0x10
+
+
+def test_a_broker_without_tls_is_refused(mosquitto, authority):
+    assert "broker" in (check_broker(settings(mosquitto.port, ca=authority.ca), "c") or "")
+    assert "New client connected" not in mosquitto.log()
+
+
+def test_missing_and_wrong_files_are_listed_before_anything_is_sent(authority, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_PASSWORD", raising=False)
+    mqtt = MqttSettings(
+        password_env="NO_SUCH_PASSWORD", tls=TlsSettings(ca=tmp_path / "no.pem", key=tmp_path / "no.key")
+    )
+    problems = configuration_problems(mqtt)
+    assert len(problems) == 4
+    assert "NO_SUCH_PASSWORD is not set" in problems[0]
+    assert f"mqtt.tls.ca: no file {tmp_path / 'no.pem'}" in problems
+    (tmp_path / "text.pem").write_text("hello")
+    assert "PEM" in configuration_problems(MqttSettings(tls=TlsSettings(ca=tmp_path / "text.pem")))[0]
+    assert configuration_problems(settings(1, ca=authority.ca)) == []
+    assert "mqtt.tls.ca" in (check_broker(settings(1, ca=tmp_path / "no.pem"), "c") or "")
