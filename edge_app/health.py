@@ -1,4 +1,4 @@
-"""What the node knows about itself: counters, latency percentiles, the machine. Any thread may add, in bounded memory."""
+"""What the node knows about itself: counters, latencies, the machine. Any thread may add; memory stays bounded."""
 
 from __future__ import annotations
 
