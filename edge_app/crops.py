@@ -113,7 +113,7 @@ class CropSelector:
 
     def _wanted(self, looks: _Looks, now_s: float, box: Floats, quality: float) -> bool:
         settings = self._settings
-        if quality < settings.minimum_quality or looks.count >= settings.maximum_views:
+        if quality <= 0 or quality < settings.minimum_quality or looks.count >= settings.maximum_views:
             return False
         if looks.count == 0 or quality > settings.better * looks.best:
             return True

@@ -35,13 +35,15 @@ class TrackSettings(Settings):
     """Frames per second that usually reach the tracker: one step of its motion model. Real times are always used."""
     lost_after_s: float = Field(default=1.0, gt=0)
     """A track without a detection for this long has ended."""
+    silent_after_s: float = Field(default=10.0, gt=0)
+    """A camera without frames for this long, behind the newest of all cameras, has lost all its tracks."""
     strong_score: float = Field(default=0.5, gt=0, le=1)
     """Detections from here on are associated first; weaker ones only continue a track that found none."""
     new_track_score: float = Field(default=0.5, gt=0, le=1)
     """A detection needs this score to begin a track."""
     confirm_frames: int = Field(default=2, ge=1)
     """Consecutive detections before a track gets an id."""
-    minimum_iou: float = Field(default=0.1, ge=0, le=1)
+    minimum_iou: float = Field(default=0.2, ge=0, le=1)
     """Least overlap of a detection with a track's predicted box."""
     separate: tuple[tuple[str, ...], ...] = (("person",),)
     """Groups of class names that never share a track with other classes. All classes not named form one more group."""
@@ -69,7 +71,7 @@ class TrackerBank:
         return self._cameras[camera].update(time_s, detections)
 
     def expire(self, now_s: float) -> tuple[str, ...]:
-        """End the tracks of cameras whose last frame is older than `lost_after_s`: a dead camera must not keep
+        """End the tracks of cameras whose last frame is older than `silent_after_s`: a dead camera must not keep
         its last objects open for ever. Returns the ended ids; call it once per tick with capture time."""
         return tuple(name for tracker in self._cameras.values() for name in tracker.expire(now_s))
 
@@ -150,8 +152,8 @@ class CameraTracker:
         return Tracks(self.camera, time_s, tuple(ids), boxes, scores, classes, tuple(ended))
 
     def expire(self, now_s: float) -> list[str]:
-        """End all tracks when the last frame is older than `lost_after_s`."""
-        silent = self._last_s is not None and now_s - self._last_s > self._settings.lost_after_s
+        """End all tracks when the last frame is older than `silent_after_s`, which is more than a camera lags."""
+        silent = self._last_s is not None and now_s - self._last_s > self._settings.silent_after_s
         return self._restart() if silent and any(self._names) else []
 
     def state(self) -> dict[str, Any]:

@@ -89,6 +89,10 @@ def test_poor_looks_are_never_taken() -> None:
     selector = CropSelector(CropSettings())
     assert look(selector, 0.0, (300, 200, 310, 280)) == []
     assert look(selector, 0.1) == []
+    open_gate = CropSelector(CropSettings(minimum_quality=0))
+    assert look(open_gate, 0.0, (300, 200, 310, 280)) == []
+    empty = np.zeros((600, 800, 3), np.uint8)
+    assert open_gate.select(frame(0.5, empty), tracks(0.5, (850.0, 200.0, 930.0, 280.0))) == []
 
 
 def test_views_carry_copies_of_their_pixels() -> None:

@@ -79,12 +79,12 @@ def test_a_pause_of_the_camera_ends_what_was_there() -> None:
 
 
 def test_a_dead_camera_does_not_keep_its_tracks_open() -> None:
-    tracker = bank(cameras=("a", "b"))
+    tracker = bank(cameras=("a", "b"), silent_after_s=2.0)
     drive(tracker, range(10), "a")
     drive(tracker, range(30), "b")
-    assert tracker.expire(EPOCH_S + 1.8) == ()
-    assert set(tracker.expire(EPOCH_S + 2.9)) == {"n1/a/7/1", "n1/a/7/2"}
-    assert tracker.expire(EPOCH_S + 2.9) == ()
+    assert tracker.expire(EPOCH_S + 2.8) == ()  # it may only lag
+    assert set(tracker.expire(EPOCH_S + 3.0)) == {"n1/a/7/1", "n1/a/7/2"}
+    assert tracker.expire(EPOCH_S + 3.0) == ()
     assert drive(tracker, range(30, 33), "a")[-1].ids == ("n1/a/7/3", "n1/a/7/4")
 
 

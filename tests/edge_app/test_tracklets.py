@@ -206,6 +206,17 @@ def test_only_so_many_embeddings_are_kept_while_open() -> None:
     np.testing.assert_allclose(np.linalg.norm(found.embeddings, axis=1), 1, rtol=1e-6)
 
 
+def test_how_far_each_camera_has_been_seen() -> None:
+    made = builder()
+    for k, track in ((0, "x"), (5, "y"), (9, "x")):
+        observe(made, k, rightwards(k), track=track)
+    assert made.seen_until(EPOCH_S + 1) == {"a": EPOCH_S + 0.5}  # y was last seen then, and may have left
+    made.close(["y"])
+    assert made.seen_until(EPOCH_S + 1) == {"a": EPOCH_S + 0.9}
+    made.flush()
+    assert made.seen_until(EPOCH_S + 1) == {}
+
+
 def test_views_of_unknown_tracks_are_ignored() -> None:
     made = builder()
     give(made, 0.5, unit(1, 0, 0, 0), track="n1/a/7/99")
