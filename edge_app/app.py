@@ -40,8 +40,10 @@ FLUSH_S = 10.0
 class Node:
     """One node, opened: `with Node(config) as node: for step in node.steps(stop): …`."""
 
-    def __init__(self, config: SiteConfig, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, config: SiteConfig, clock: Callable[[], float] = time.time, lineage: str | None = None) -> None:
+        """`lineage`: see `Store`; given for a replay, whose ids must be the same every time."""
         self.config = config
+        self._lineage = lineage
         self.meter = Meter()
         self._clock = clock
         self._exit = ExitStack()
@@ -60,7 +62,7 @@ class Node:
     def _open(self, opened: ExitStack) -> None:
         config = self.config
         self.detector, self.embedder = open_models(config)
-        self.store = Store(config.store.path, self._clock)
+        self.store = Store(config.store.path, self._clock, self._lineage)
         opened.callback(self.store.close)
         parts = self.store.load()
         self.letterhead = Letterhead(
@@ -125,11 +127,9 @@ class Node:
             if self.publisher is not None and not self.publisher.flush(FLUSH_S):
                 log.warning("%d messages wait in the store for the broker", self.store.depth())
 
-    def raise_for_cameras(self) -> None:
-        """After recordings: SourceError naming every camera that could not be read to its end."""
-        errors = [status.last_error for status in self.cameras.states().values() if status.last_error]
-        if errors:
-            raise SourceError("\n".join(errors))
+    def failed_cameras(self) -> list[str]:
+        """What went wrong with each recording that could not be read to its end."""
+        return [status.last_error for status in self.cameras.states().values() if status.last_error]
 
     def _gap(self, shed: Shed) -> Row:
         return gap_row(self.letterhead, shed, self._clock())
@@ -156,8 +156,14 @@ def run(config: SiteConfig) -> None:
     with Node(config) as node:
         for _ in node.steps(stop):
             pass
-        if not stop.is_set():
-            node.raise_for_cameras()
+        failed = [] if stop.is_set() else node.failed_cameras()
+    raise_for(failed)
+
+
+def raise_for(failed: list[str]) -> None:
+    """SourceError naming every camera of `failed`."""
+    if failed:
+        raise SourceError("\n".join(failed))
 
 
 def _event_id(time_s: float, content: str) -> str:

@@ -30,24 +30,24 @@ class Gallery:
     calibrations: dict[str, Calibration]
 
     def edge(self, link: LinkSettings, from_: Node, to: Node) -> Edge | None:
-        """The candidate "`to` was `from_`", or None when class, embedding version or order in time forbid it."""
+        """The candidate "`to` was `from_`", or None when class, embedding version or order in time forbid it.
+
+        Without an embedding on both sides there is no candidate either: time alone never makes a match.
+        """
         transit_s = to.entry_time_s - from_.exit_time_s
         penalty = class_penalty(self.settings, from_.class_name, to.class_name)
-        if transit_s <= 0 or penalty is None or from_.embedding_version != to.embedding_version:
+        seen = len(from_.embeddings) and len(to.embeddings) and from_.embedding_version == to.embedding_version
+        if transit_s <= 0 or penalty is None or not seen:
             return None
         similarity = self.similarity(from_, to)
         return Edge(from_.id, link.id, similarity, self.evidence(from_, to) + penalty, transit_s)
 
     def similarity(self, from_: Node, to: Node) -> float:
-        """De-biased similarity of two tracklets; nan where either has no embedding."""
-        if not len(from_.embeddings) or not len(to.embeddings):
-            return float("nan")
+        """De-biased similarity of two tracklets that both have embeddings."""
         return scores.similarity(self._debias(from_.camera, from_.embeddings), self._debias(to.camera, to.embeddings))
 
     def evidence(self, from_: Node, to: Node) -> float:
         """Log likelihood ratio of `to` against every proxy of the identity of `from_`, one per camera."""
-        if not len(to.embeddings):
-            return 0.0
         proxies = {from_.camera: Proxy(from_.id, from_.embeddings)}
         if from_.global_id in self.identities:
             proxies = {**self.identities[from_.global_id].proxies, **proxies}
@@ -73,8 +73,6 @@ class Gallery:
 
     def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: float) -> None:
         """One similarity of a pair that is one vehicle with probability `genuine`."""
-        if np.isnan(similarity):
-            return
         for pair in (pair_id(from_camera, to_camera), ALL_PAIRS):
             known = self.calibrations.get(pair) or scores.new_calibration(pair)
             self.calibrations[pair] = scores.learn_similarity(known, similarity, genuine)

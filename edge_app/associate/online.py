@@ -81,7 +81,7 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
             link = into[other.camera]
             if _within(link, node.entry_time_s - other.exit_time_s) and _still_open(draft, other):
                 _consider(draft, link, other, node)
-            elif _at_once(other, node):
+            elif _at_once(other, node) and len(other.embeddings) and len(node.embeddings):
                 draft.gallery.learn(other.camera, node.camera, draft.gallery.similarity(other, node), genuine=0.0)
         if other.camera in out_of and _within(out_of[other.camera], other.entry_time_s - node.exit_time_s):
             _consider(draft, out_of[other.camera], node, other)

@@ -106,5 +106,5 @@ def evidence_curve(pair: Calibration, site: Calibration, prior: SimilarityPrior)
 
 
 def evidence(value: float, curve: Curve) -> float:
-    """Log likelihood ratio of one similarity; 0 when it is unknown (nan)."""
-    return 0.0 if np.isnan(value) else float(np.interp(value, CENTRES, curve))
+    """Log likelihood ratio of one similarity."""
+    return float(np.interp(value, CENTRES, curve))

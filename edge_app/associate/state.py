@@ -17,7 +17,7 @@ class Edge:
 
     from_: str  # tracklet id
     link: str
-    similarity: float  # cosine against the proxy of the camera it left; nan where either side has no embedding
+    similarity: float  # cosine against the proxy of the camera it left
     appearance: float  # log likelihood ratio, genuine against impostor
     transit_s: float
 

@@ -1,0 +1,115 @@
+"""The `edge-app` command.
+
+Exit codes (sysexits.h): 0 done or stopped by a signal · 2 wrong command line · 65 a model or bundle is not usable ·
+66 a camera or file cannot be read · 69 the broker or another service is away · 70 a bug · 74 the disk · 77 the broker
+refuses this client · 78 the configuration is wrong. 65, 66, 77 and 78 do not get better by themselves: name them in
+systemd's RestartPreventExitStatus.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_app.contract.errors import ContractError
+from edge_app.errors import EdgeError
+
+cli = typer.Typer(
+    name="edge-app",
+    help="Finds the same vehicle again on the next camera, and says so over MQTT.",
+    epilog=(__doc__ or "").split("\n\n")[1].replace("\n", " "),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="Site configuration, YAML.")]
+Seed = Annotated[int, typer.Option(help="Another world of the same site.")]
+Difficulty = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Look-alikes, noise, traffic, drift: 0 easy … 1 hard.")
+]
+Seconds = Annotated[float, typer.Option(min=1.0, help="Simulated seconds.")]
+
+
+@cli.command()
+def run(config: Config, json_logs: Annotated[bool, typer.Option(help="Log as JSON lines.")] = False) -> None:
+    """Run one node until it is stopped, or until all its recordings have been played."""
+    from edge_app import app
+    from edge_app.config import load
+    from edge_app.logs import configure
+
+    configure(as_json=json_logs)
+    app.run(load(config))
+
+
+@cli.command()
+def check(config: Config) -> None:
+    """Look at everything a run would need - files, models, cameras, links, broker - and list every problem."""
+    from edge_app.check import check_site
+
+    for line in check_site(config):
+        typer.echo(line)
+
+
+@cli.command()
+def replay(
+    config: Config,
+    out: Annotated[Path, typer.Option(help="Facts as JSON lines; the same input gives the same bytes.")],
+) -> None:
+    """Play the recordings of a configuration through the same pipeline, as fast as it can, without a broker."""
+    from edge_app.config import load
+    from edge_app.replay import replay_site
+
+    typer.echo(replay_site(load(config), out))
+
+
+@cli.command()
+def simulate(
+    broker: Annotated[str, typer.Option(help="host:port of an MQTT broker.")] = "localhost:1883",
+    site: Annotated[str, typer.Option(help="town, or grid-N with N cameras.")] = "town",
+    seed: Seed = 7,
+    difficulty: Difficulty = 0.5,
+    seconds: Seconds = 3600.0,
+    speed: Annotated[float, typer.Option(min=0.1, help="1 is real time.")] = 1.0,
+    write_config: Annotated[Path | None, typer.Option(help="Write the site's configuration here instead.")] = None,
+) -> None:
+    """Play a synthetic site: real messages for a dashboard without cameras."""
+    from edge_app.replay import simulate_site
+    from edge_app.simulation.configuration import Play
+
+    simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config)
+
+
+@cli.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Write summary.json, matches.png and timeline.png here.")] = None,
+    seconds: Seconds = 120.0,
+    headless: Annotated[bool, typer.Option(help="Plain lines instead of a live table.")] = False,
+    broker: Annotated[str | None, typer.Option(help="host:port of your own broker.")] = None,
+    seed: Seed = 7,
+    difficulty: Difficulty = 0.5,
+) -> None:
+    """Four simulated cameras, a broker, this application and an independent MQTT subscriber, scored at the end."""
+    from edge_app.demo import run_demo
+    from edge_app.simulation.configuration import Play
+
+    run_demo(Play("town", seed, difficulty, seconds, fidelity="frames"), out, headless, broker)
+
+
+def main() -> None:
+    """Every error raised on purpose is one message and its exit code; anything else is a bug and shows its trace."""
+    try:
+        cli()
+    except EdgeError as error:
+        typer.echo(f"edge-app: {error}", err=True)
+        sys.exit(error.exit_code)
+    except ContractError as error:
+        typer.echo(f"edge-app: {error}", err=True)
+        sys.exit(65)
+
+
+if __name__ == "__main__":
+    main()

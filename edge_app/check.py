@@ -1,0 +1,112 @@
+"""`edge-app check`: everything a run would need, looked at without starting; every problem is listed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge_app.config import SiteConfig, load
+from edge_app.contract.errors import ContractError
+from edge_app.errors import ConfigurationError, EdgeError
+
+
+class CheckError(EdgeError):
+    """Something a run needs is not there. Leaves with the exit code of the first problem."""
+
+    def __init__(self, problems: list[tuple[str, int]], where: Path) -> None:
+        lines = [f"  - {text}" for text, _ in problems]
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        super().__init__("\n".join([f"{where}: {count}", *lines]))
+        self.exit_code = problems[0][1]
+
+
+def check_site(path: Path) -> list[str]:
+    """What was found, a line each. Raises `ConfigurationError`, or `CheckError` with every other problem."""
+    config = load(path)
+    found: list[str] = []
+    problems: list[tuple[str, int]] = []
+    for name, look in _looks(config):
+        try:
+            found.append(f"{name}: {look()}")
+        except ConfigurationError as error:
+            problems += [(f"{name}: {problem}", error.exit_code) for problem in error.problems]
+        except EdgeError as error:
+            problems.append((f"{name}: {error}", error.exit_code))
+        except ContractError as error:
+            problems.append((f"{name}: {error}", 65))
+    if problems:
+        raise CheckError(problems, path)
+    return found
+
+
+def _looks(config: SiteConfig) -> Iterator[tuple[str, Callable[[], str]]]:
+    if config.detector is not None:
+        yield "detector", lambda: _detector(config)
+    if config.embedder is not None:
+        yield "embedder", lambda: _embedder(config)
+    for camera in config.cameras:
+        yield f"camera {camera.id}", lambda camera=camera: _camera(camera)  # type: ignore[misc]
+    yield "links", lambda: _links(config)
+    yield "store", lambda: _store(config)
+    if config.mqtt is not None:
+        yield "broker", lambda: _broker(config)
+
+
+def _detector(config: SiteConfig) -> str:
+    from edge_app.detect import open_detector
+
+    assert config.detector is not None
+    detector = open_detector(config.detector)
+    try:
+        kept = config.detector.classes or detector.class_names
+        return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
+    finally:
+        detector.close()
+
+
+def _embedder(config: SiteConfig) -> str:
+    from edge_app.embed import open_embedder
+
+    assert config.embedder is not None
+    embedder = open_embedder(config.embedder)
+    try:
+        return f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
+    finally:
+        embedder.close()
+
+
+def _camera(camera: object) -> str:
+    from edge_app.errors import SourceError
+    from edge_app.sources import CameraSettings, check_source
+
+    assert isinstance(camera, CameraSettings)
+    problem = check_source(camera)
+    if problem is not None:
+        raise SourceError(problem)
+    return f"{camera.source} delivers pictures"
+
+
+def _links(config: SiteConfig) -> str:
+    alone = {c.id for c in config.cameras} - {c for x in config.links for c in (x.from_camera, x.to_camera)}
+    return f"{len(config.links)} links" + (f"; cameras without any: {', '.join(sorted(alone))}" if alone else "")
+
+
+def _store(config: SiteConfig) -> str:
+    from edge_app.store import Store
+
+    store = Store(config.store.path)
+    try:
+        return f"{config.store.path}, {store.depth()} unsent messages"
+    finally:
+        store.close()
+
+
+def _broker(config: SiteConfig) -> str:
+    from edge_app.errors import BrokerError
+    from edge_app.mqtt import check_broker
+
+    assert config.mqtt is not None
+    problem = check_broker(config.mqtt, f"crosslane-check-{config.node}")
+    if problem is not None:
+        raise BrokerError(problem)
+    return f"{config.mqtt.where()} answers"

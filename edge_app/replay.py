@@ -1,0 +1,92 @@
+"""Recorded clips through the same pipeline, as fast as it can, and synthetic sites for dashboards without cameras."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from edge_app import app
+from edge_app.associate.facts import Fact, Unmatched
+from edge_app.config import SiteConfig
+from edge_app.contract.topics import encode, topic_of
+from edge_app.errors import ConfigurationError, StoreError
+from edge_app.outgoing import Letterhead, fact_messages
+from edge_app.pipeline import Step
+from edge_app.simulation.configuration import Play, raw_config, site_config
+
+
+def replay_site(config: SiteConfig, out: Path) -> str:
+    """Play every recording, write one JSON line per fact to `out`, return a line of summary.
+
+    A line is `{"topic": …, "payload": …}` as on MQTT, or `{"unmatched": …}` for a tracklet that began an identity. The
+    same recordings give the same bytes: ids count from the boot `replay`, and times are capture times. Raises
+    `ConfigurationError` for live cameras, and `SourceError` after the others were played when a recording was bad.
+    """
+    counts: Counter[str] = Counter()
+    partial = out.with_name(out.name + ".partial")
+    with tempfile.TemporaryDirectory() as scratch:
+        config = config.model_copy(
+            update={
+                "mqtt": None,
+                "ticks": config.ticks.model_copy(update={"mode": "lockstep", "speed": None}),
+                "store": config.store.model_copy(update={"path": Path(scratch) / "replay.db"}),
+            }
+        )
+        try:
+            with app.Node(config, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
+                for step in node.steps(threading.Event()):
+                    counts.update(["steps"] * 1 + ["frames"] * len(step.frames) + ["tracklets"] * len(step.tracklets))
+                    for line in fact_lines(node.letterhead, step):
+                        file.write(line + "\n")
+                        counts["facts"] += 1
+                file.flush()
+                os.fsync(file.fileno())
+                failed = node.failed_cameras()
+        except OSError as error:
+            raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
+        os.replace(partial, out)
+    app.raise_for(failed)
+    return f"{counts['frames']} frames, {counts['tracklets']} tracklets, {counts['facts']} facts → {out}"
+
+
+def fact_lines(letterhead: Letterhead, step: Step) -> Iterator[str]:
+    """The facts of one step as JSON, in order."""
+    for fact in step.facts:
+        if isinstance(fact, Unmatched):
+            yield json.dumps({"unmatched": _unmatched(fact)})
+        for message in fact_messages(letterhead, [fact], step.now):
+            payload = json.loads(encode(message))
+            yield json.dumps({"topic": topic_of(message, letterhead.site), "payload": payload})
+
+
+def _unmatched(fact: Fact) -> dict[str, object]:
+    assert isinstance(fact, Unmatched)
+    return {
+        "global_id": fact.global_id,
+        "camera": fact.to.camera,
+        "track": fact.to.track,
+        "entry_time_s": fact.to.time_s,
+        "class": fact.class_name,
+        "posterior": fact.posterior,
+    }
+
+
+def simulate_site(play: Play, broker: str, write_config: Path | None) -> None:
+    """Play a synthetic site to a broker until it ends or is stopped; or write its configuration for `edge-app run`."""
+    host, _, port = broker.partition(":")
+    if not host or (port and not port.isdigit()):
+        raise ConfigurationError([f"expected host or host:port, got {broker!r}"], "--broker")
+    mqtt = {"host": host, **({"port": int(port)} if port else {})}
+    if write_config is not None:
+        raw = raw_config(play, Path("state") / f"{play.site}.db", mqtt)
+        write_config.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        app.run(site_config(play, Path(scratch) / "simulate.db", mqtt))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_world import DIMENSION, look
+
+from edge_app.associate import scores
+from edge_app.associate.settings import SimilarityPrior
+from edge_app.associate.state import CameraModel
+
+PRIOR = SimilarityPrior()
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_similarity_ignores_one_bad_view() -> None:
+    good = unit(look(1) + 0.02 * np.random.default_rng(0).normal(size=(6, DIMENSION)))
+    with_bad = np.concatenate([good, look(2)[None]])
+    assert scores.similarity(good, with_bad) == pytest.approx(scores.similarity(good, good), abs=0.02)
+
+
+def test_debias_removes_what_a_camera_adds() -> None:
+    rng = np.random.default_rng(3)
+    vehicles = unit(rng.normal(size=(200, DIMENSION)))
+    cast = 0.8 * look(5)
+    models = {}
+    for name, shift in (("plain", 0.0 * cast), ("tinted", cast)):
+        model = CameraModel(name, "v1", np.zeros(DIMENSION, np.float32), 0.0)
+        for row in vehicles:
+            model = scores.learn_camera(model, unit((row + shift)[None]))
+        models[name] = model
+    site_mean = np.mean([model.mean for model in models.values()], axis=0)
+    plain, tinted = unit(vehicles[:1]), unit(vehicles[:1] + cast)
+    before = scores.similarity(plain, tinted)
+    after = scores.similarity(
+        scores.debias(plain, models["plain"], site_mean), scores.debias(tinted, models["tinted"], site_mean)
+    )
+    assert after > before + 0.05
+
+
+def test_a_new_camera_is_not_corrected() -> None:
+    model = CameraModel("a", "v1", look(1), 0.0)
+    np.testing.assert_allclose(scores.debias(look(2)[None], model, look(3)), look(2)[None], atol=1e-6)
+
+
+def test_evidence_rises_with_similarity_and_is_bounded() -> None:
+    empty = scores.new_calibration("")
+    curve = scores.evidence_curve(empty, empty, PRIOR)
+    assert (np.diff(curve) >= 0).all()
+    assert np.abs(curve).max() <= scores.LIMIT
+    assert scores.evidence(0.9, curve) > 1 > -1 > scores.evidence(0.1, curve)
+
+
+def test_a_pair_of_cameras_learns_its_own_scale() -> None:
+    """Front against rear: the same vehicle is only 0.45 alike. After enough pairs, 0.45 speaks for a match."""
+    site = pair = scores.new_calibration("")
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        pair = scores.learn_similarity(pair, float(rng.normal(0.45, 0.05)), 1.0)
+        pair = scores.learn_similarity(pair, float(rng.normal(0.1, 0.1)), 0.0)
+    before = scores.evidence(0.45, scores.evidence_curve(site, site, PRIOR))
+    after = scores.evidence(0.45, scores.evidence_curve(pair, site, PRIOR))
+    assert before < 0.5
+    assert after > 2.0
+
+
+def test_doubtful_pairs_teach_both_sides() -> None:
+    taught = scores.learn_similarity(scores.new_calibration("p"), 0.5, 0.25)
+    assert taught.genuine.sum() == pytest.approx(0.25)
+    assert taught.impostor.sum() == pytest.approx(0.75)
+
+
+def test_combined_evidence_knows_its_looks_are_correlated() -> None:
+    assert scores.combine([]) == 0.0
+    assert scores.combine([2.0]) == 2.0
+    assert 2.0 < scores.combine([2.0, 2.0]) < 4.0
+    assert scores.combine([100.0]) == scores.LIMIT
