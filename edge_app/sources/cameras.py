@@ -80,7 +80,7 @@ class Cameras:
                 self._clock,
                 rng=rng,
                 playhead=self._playhead,
-                after_s=resume.get(source.id),
+                after_s=None if source.is_live else resume.get(source.id),
             )
             for source in sources
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import zlib
@@ -66,6 +67,7 @@ class LiveCamera:
         self._stop = threading.Event()
         self._slot: Frame | None = None
         self._connected_s: float | None = None  # monotonic; None while not connected
+        self._heard_s: float | None = None  # monotonic time of this connection's newest frame
         self._changed_s = 0.0  # monotonic time of the last picture that differed from its predecessor
         self._arrivals_s: deque[float] = deque(maxlen=256)  # monotonic
         self._digest: int | None = None
@@ -119,15 +121,20 @@ class LiveCamera:
             return "ended"
         if self._connected_s is None:
             return "offline"
-        heard_s = max([self._connected_s, *list(self._arrivals_s)[-1:]])
-        if now_s - heard_s > max(self.settings.stall_after_s, 2.0 / (self.settings.fps or 1e9)):
+        if self._is_stalled(now_s, self._connected_s):
             return "stalled"
-        frozen_after_s = self.settings.frozen_after_s
-        if self.settings.is_live and frozen_after_s is not None and now_s - self._changed_s > frozen_after_s:
-            return "stalled"
+        if self._heard_s is None:
+            return "offline"  # a connection is worth nothing before its first frame
         if self.settings.is_live and (self._clock.suspect or abs(self._clock_off_s) > _CLOCK_LIMIT_S):
             return "clock_suspect"
         return "ok"
+
+    def _is_stalled(self, now_s: float, connected_s: float) -> bool:
+        silent_s = now_s - (connected_s if self._heard_s is None else self._heard_s)
+        patience_s = max(self.settings.stall_after_s, 2.0 / (self.settings.fps or math.inf))
+        frozen_after_s = self.settings.frozen_after_s if self.settings.is_live else None
+        frozen = frozen_after_s is not None and now_s - self._changed_s > frozen_after_s
+        return silent_s > patience_s or frozen
 
     def _run(self) -> None:
         failures = 0
@@ -155,7 +162,7 @@ class LiveCamera:
             with self._news:
                 self._connections += 1
                 self._connected_s = self._changed_s = self._clock.monotonic()
-                self._digest = None
+                self._digest = self._heard_s = None
             while not self._stop.is_set():
                 frame = source.read()
                 if frame is None:
@@ -184,6 +191,7 @@ class LiveCamera:
             self._last_error = None
             self._frames += 1
             self._arrivals_s.append(now_s)
+            self._heard_s = now_s
             if digest is None or digest != self._digest:
                 self._digest, self._changed_s = digest, now_s
             self._clock_off_s = frame.time_s - clock_s

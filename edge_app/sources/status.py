@@ -14,7 +14,7 @@ class CameraStatus:
 
     ok             frames arrive
     stalled        connected, but no new frame, or always the same picture
-    offline        not connected: not yet, not now, or (a recording) not readable to its end
+    offline        no frame of this connection yet, no connection, or (a recording) not readable to its end
     ended          a recording was read to its end
     clock_suspect  frames arrive, but their times do not agree with the clock, or the clock itself stepped
     """

@@ -140,7 +140,7 @@ class VideoSource:
     def _refuse_silence(self) -> None:
         silent_s = time.monotonic() - self._asked_s
         if self._settings.is_live and silent_s >= 0.95 * self._settings.read_timeout_s:
-            raise self._settings.failure(f"no data for {silent_s:.1f} s")
+            raise self._settings.failure(f"no data for {self._settings.read_timeout_s:g} s")
 
     def _refuse_truncated(self, end_s: float) -> None:
         stream = self._stream
