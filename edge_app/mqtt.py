@@ -283,7 +283,7 @@ def connect(
         return Connection(settings, second, client_id, will)
 
 
-def check_broker(settings: MqttSettings, client_id: str) -> str | None:
+def check_broker(settings: MqttSettings, client_id: str = "crosslane") -> str | None:
     """Connect once and leave. Returns what is wrong in one line, or None."""
     try:
         connect(settings, client_id + "-check").close()
