@@ -12,6 +12,8 @@ from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatc
 from edge_app.associate.state import Edge, Node
 
 NEGLIGIBLE = 0.02  # a candidate less probable than this is not waited for
+NEWS_S = 5.0
+FORGOTTEN = 0.001  # a candidate less probable than this when the decision falls is not kept for revisions
 
 
 def decide(draft: Draft) -> None:
@@ -19,7 +21,7 @@ def decide(draft: Draft) -> None:
     rows = [node for node in draft.nodes.values() if not draft.is_final(node)]
     verdicts = _weigh(draft, rows)
     for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
-        if node.decided != "pending":
+        if node.decided != "pending" and node.id in verdicts:
             _reconsider(draft, node, verdicts[node.id])
     for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
         if node.decided == "pending":
@@ -54,11 +56,13 @@ class Verdict:
 
 
 def _weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
-    """Best assignment and marginals of every component."""
+    """Best assignment and marginals of every component in which something happened lately."""
     edges = {node.id: [e for e in node.edges if _available(draft, e, node)] for node in rows}
     verdicts = {node.id: Verdict(None, [], [], 1.0) for node in rows if not edges[node.id]}
     pairs = [(row, edge.from_) for row, candidates in edges.items() for edge in candidates]
     for names, columns in assign.components(pairs):
+        if not any(_is_news(draft, draft.nodes[name]) for name in (*names, *columns)):
+            continue
         column_of = {name: index for index, name in enumerate(columns)}
         log_odds = np.full((len(names), len(columns)), -np.inf)
         sticky = np.zeros_like(log_odds)
@@ -82,6 +86,11 @@ def _weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
                 float(nobody[i]),
             )
     return verdicts
+
+
+def _is_news(draft: Draft, node: Node) -> bool:
+    """Undecided, or decided so lately that the others have not had time to take notice."""
+    return node.decided == "pending" or draft.now - node.decided_at_s <= NEWS_S
 
 
 def _available(draft: Draft, edge: Edge, node: Node) -> bool:
@@ -141,7 +150,7 @@ def _confirm(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
 
 
 def _learn(draft: Draft, node: Node, verdict: Verdict) -> None:
-    """Every candidate of a decided tracklet teaches by its posterior: one step of online expectation maximisation.
+    """Every candidate of a tracklet just decided teaches by its posterior: online expectation maximisation.
 
     Learning from confirmed matches alone would feed back: what is doubtful is called unmatched, that raises the rate of
     newcomers and lowers the share of the link, which makes the next match doubtful.
@@ -153,6 +162,8 @@ def _learn(draft: Draft, node: Node, verdict: Verdict) -> None:
         draft.gallery.learn(from_.camera, node.camera, edge.similarity, probability)
         link = draft.site.by_id[edge.link]
         draft.links[edge.link] = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
+    kept = tuple(e for e, p in zip(verdict.edges, verdict.probabilities, strict=True) if p >= FORGOTTEN)
+    draft.nodes[node.id] = replace(draft.nodes[node.id], edges=kept)
     camera = draft.gallery.cameras[node.camera]
     draft.gallery.cameras[node.camera] = links.learn_entry(camera, node.entry_time_s, verdict.nobody)
 

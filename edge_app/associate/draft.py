@@ -13,11 +13,10 @@ open         probability that `from` is still on its way or gone elsewhere: whil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-
-import numpy as np
 
 from edge_app.associate import links as transit_links
 from edge_app.associate.facts import Fact
@@ -26,7 +25,7 @@ from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.associate.state import Edge, LinkModel, Node, State
 
 LEAST_OPEN = 0.02  # however long ago it left, a vehicle may have parked
-HOPELESS = -4.0  # log odds below which no passing of time makes a candidate worth keeping
+HOPELESS = -1.0  # log odds, at their best, of a candidate not worth keeping
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,11 @@ class Draft:
 
     def is_hopeless(self, edge: Edge, to: Node) -> bool:
         """Not even time could make this candidate probable."""
-        return self._log_odds_when_closed(edge, to) - float(np.log(LEAST_OPEN)) < HOPELESS
+        return self._log_odds_when_closed(edge, to) - math.log(LEAST_OPEN) < HOPELESS
 
     def _log_odds_when_closed(self, edge: Edge, to: Node) -> float:
-        log_share = float(np.log(self.share(self.site.by_id[edge.link])))
-        log_newcomer = float(np.log(transit_links.rate_of_new(self.gallery.cameras[to.camera])))
+        log_share = math.log(self.share(self.site.by_id[edge.link]))
+        log_newcomer = math.log(transit_links.rate_of_new(self.gallery.cameras[to.camera]))
         return log_share + self.transit(edge.link).log_density(edge.transit_s) + edge.appearance - log_newcomer
 
     def _log_open(self, from_: Node) -> float:
@@ -96,7 +95,7 @@ class Draft:
                 self.share(link) * self.transit(link.id).arrived_by(self.seen_until(link.to_camera) - from_.exit_time_s)
                 for link in self.site.out_of[from_.camera]
             )
-            self.log_open[from_.id] = float(np.log(max(1.0 - arrived, LEAST_OPEN)))
+            self.log_open[from_.id] = math.log(max(1.0 - arrived, LEAST_OPEN))
         return self.log_open[from_.id]
 
     def seen_until(self, camera: str) -> float:

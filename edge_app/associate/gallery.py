@@ -7,7 +7,7 @@ into its own, not with the site: O(open tracklets of those cameras), and O(M² D
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Gallery:
     identities: dict[str, Identity]
     cameras: dict[str, CameraModel]
     calibrations: dict[str, Calibration]
+    _site_means: dict[str, Floats] = field(default_factory=dict, init=False)  # by embedding version
 
     def edge(self, link: LinkSettings, from_: Node, to: Node) -> Edge | None:
         """The candidate "`to` was `from_`", or None when class, embedding version or order in time forbid it.
@@ -70,6 +71,7 @@ class Gallery:
                 camera = replace(camera, version=node.embedding_version, mean=mean, count=0.0)
             camera = scores.learn_camera(camera, node.embeddings)
         self.cameras[node.camera] = camera
+        self._site_means.clear()
 
     def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: float) -> None:
         """One similarity of a pair that is one vehicle with probability `genuine`."""
@@ -100,7 +102,9 @@ class Gallery:
         model = self.cameras.get(camera)
         if model is None or model.mean.shape != embeddings.shape[1:]:
             return embeddings
-        return scores.debias(embeddings, model, self._site_mean(model))
+        if model.version not in self._site_means:
+            self._site_means[model.version] = self._site_mean(model)
+        return scores.debias(embeddings, model, self._site_means[model.version])
 
     def _site_mean(self, model: CameraModel) -> Floats:
         same = [

@@ -7,6 +7,7 @@ so that neither a traffic jam nor a wrong guess can kill a link. Cost: O(BINS) p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -66,7 +67,8 @@ class Transit:
         """Log probability density in 1/s; -inf outside [min_s, max_s]: the gate of the candidates."""
         if not self.edges[0] <= transit_s <= self.edges[-1]:
             return -np.inf
-        return float(self.log_densities[min(int(np.searchsorted(self.edges, transit_s, side="right")) - 1, BINS - 1)])
+        place = math.log(transit_s / self.edges[0]) / math.log(self.edges[-1] / self.edges[0]) * BINS
+        return float(self.log_densities[min(int(place), BINS - 1)])
 
     def arrived_by(self, elapsed_s: float) -> float:
         """Probability that a vehicle on this link has arrived `elapsed_s` after leaving."""
