@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.crops import CropSettings
@@ -32,14 +32,16 @@ class TickSettings(Settings):
 
     mode: Literal["live", "lockstep"] = "live"
     """`live`: the newest frame of every camera, older ones dropped. `lockstep`: every frame, in order of capture."""
-    speed: float | None = Field(default=None, gt=0)
-    """Pace of recordings: 1 is real time; empty is as fast as they can be read. Live cameras take no notice."""
+    speed: float | None = Field(default=1.0, gt=0)
+    """Pace of recordings: 1 is real time, null as fast as they can be read. Live cameras take no notice."""
     tick_s: float = Field(default=0.1, gt=0, le=5)
     """In lockstep, the span of capture time that one step takes together."""
 
 
 class SiteConfig(Settings):
     """One node: its cameras, the ways between them, its models, and where facts go."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # a rejected address may hold a password
 
     site: str = Field(pattern=SLUG)
     """Name of the site in every topic."""
@@ -123,8 +125,10 @@ def _plain(item: Any) -> str:
     if item["type"] == "missing":
         return f"{where}: missing"
     message = item["msg"].removeprefix("Value error, ")
-    simple = isinstance(item.get("input"), str | int | float | bool) and "input" in item
-    return f"{where or 'configuration'}: {message}" + (f" (got {item['input']!r})" if simple else "")
+    came = item.get("input")
+    secret = isinstance(came, str) and "@" in came  # an address with a password must not reach a log
+    shown = isinstance(came, str | int | float | bool) and not secret
+    return f"{where or 'configuration'}: {message}" + (f" (got {came!r})" if shown else "")
 
 
 def _keys_at(location: tuple[str | int, ...]) -> list[str]:

@@ -44,7 +44,7 @@ def raw_config(play: Play, store: Path, mqtt: dict[str, Any] | None, models: Pat
     raw: dict[str, Any] = {
         "site": play.site,
         "node": "edge-1",
-        "ticks": {"mode": "lockstep", **({"speed": play.speed} if play.speed else {})},
+        "ticks": {"mode": "lockstep", "speed": play.speed},
         "cameras": [{"id": camera.id, "source": address.format(camera=camera.id)} for camera in world.cameras],
         "links": [
             {"from_camera": link.from_, "to_camera": link.to, "transit": _guess(link.median_s)} for link in world.links
