@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -182,3 +183,71 @@ def test_missing_and_wrong_files_are_listed_before_anything_is_sent(authority, t
     assert "PEM" in configuration_problems(MqttSettings(tls=TlsSettings(ca=tmp_path / "text.pem")))[0]
     assert configuration_problems(settings(1, ca=authority.ca)) == []
     assert "mqtt.tls.ca" in (check_broker(settings(1, ca=tmp_path / "no.pem"), "c") or "")
+
+
+@pytest.fixture
+def sample_broker(make_mosquitto, authority, tmp_path):
+    """Mosquitto as `deploy/broker` configures it, with this test's certificates."""
+    folder = Path(__file__).parents[2] / "deploy" / "broker"
+    certificate, key = authority.issue("broker")
+    acl = tmp_path / "acl"
+    acl.write_text((folder / "acl").read_text())
+    acl.chmod(0o644)
+    text = (folder / "mosquitto.conf").read_text()
+    for there, here in {
+        "/etc/mosquitto/crosslane/acl": acl,
+        "/etc/mosquitto/crosslane/ca.pem": authority.ca,
+        "/etc/mosquitto/crosslane/broker.pem": certificate,
+        "/etc/mosquitto/crosslane/broker.key": key,
+        "/var/lib/mosquitto/": f"{tmp_path}/",
+    }.items():
+        assert there in text
+        text = text.replace(there, str(here))
+    lines, listener = text.split("listener 8883\n")
+    return make_mosquitto(lines, listener)
+
+
+class Client:
+    """A plain MQTT 5 client with a certificate: what does the broker let it say and hear?"""
+
+    def __init__(self, broker, authority, name):
+        import paho.mqtt.client as paho
+
+        self.heard, self.answers = [], {}
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.tls_set(str(authority.ca), *map(str, authority.issue(name)))
+        self._client.on_message = lambda _client, _userdata, message: self.heard.append(message.topic)
+        self._client.on_publish = lambda _c, _u, number, reason, _p: self.answers.update({number: reason.is_failure})
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.subscribe("crosslane/#", qos=1)
+        self._client.loop_start()
+
+    def may_say(self, topic):
+        number = self._client.publish("crosslane/v1/demo/" + topic, b"{}", qos=1).mid
+        until_s = time.monotonic() + 10
+        while number not in self.answers and time.monotonic() < until_s:
+            time.sleep(0.01)
+        return not self.answers[number]
+
+    def close(self):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def test_the_sample_acl_limits_a_node_to_its_own_subtree(sample_broker, authority):
+    node, neighbour, dashboard, operator = (
+        Client(sample_broker, authority, name) for name in ("edge-1", "edge-2", "dashboard", "operator")
+    )
+    time.sleep(0.3)
+    own = ["state", "birth", "health", "camera/north/state", "sighting/north", "event/match", "agg/od", "model/state"]
+    assert all(node.may_say(f"edge-1/{path}") for path in own)
+    assert not any(node.may_say(f"edge-2/{path}") for path in own)
+    assert not node.may_say("edge-1/cmd/forget")
+    assert not dashboard.may_say("edge-1/event/match")
+    assert operator.may_say("edge-1/cmd/forget")
+    time.sleep(0.3)
+    for client in (node, neighbour, dashboard, operator):
+        client.close()
+    assert {topic.split("/", 4)[4] for topic in neighbour.heard} == {"sighting/north"}
+    assert "crosslane/v1/demo/edge-1/cmd/forget" in node.heard
+    assert {topic.split("/", 4)[4] for topic in dashboard.heard} == set(own) - {"sighting/north"}
