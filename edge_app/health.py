@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -61,22 +62,25 @@ class Latencies:
         return 0.0
 
 
-class _Camera:
-    def __init__(self) -> None:
-        self.state: CameraStateName = "offline"
-        self.reason: str | None = "not started"
-        self.announced = False
-        self.frames = self.dropped = self.frames_before = 0
+@dataclass
+class CameraCount:
+    """One camera, as it was last looked at."""
+
+    state: CameraStateName = "offline"
+    reason: str | None = "not started"
+    frames: int = 0
+    dropped: int = 0
+    frames_before: int = 0  # at the last heartbeat
 
 
 class Health:
-    """Counts until asked. `frames` and `dropped` are per camera, everything else has a name."""
+    """Counts until asked."""
 
     def __init__(self, cameras: Sequence[str], disk: Path = Path()) -> None:
         """`disk` is any path on the disk whose free space is reported."""
         self.counters: Counter[str] = Counter()
         self.stages: dict[str, Latencies] = {}  # since the start
-        self.cameras = {camera: _Camera() for camera in cameras}
+        self.cameras = {camera: CameraCount() for camera in cameras}
         self._recent: dict[str, Latencies] = {}  # since the last heartbeat
         self._disk = disk
         self._lock = threading.Lock()
@@ -86,11 +90,13 @@ class Health:
         with self._lock:
             self.counters[name] += n
 
-    def frame(self, camera: str, dropped: int = 0) -> None:
-        """One frame was processed, and so many before it were replaced unseen."""
+    def see(self, camera: str, state: CameraStateName, reason: str | None, frames: int, dropped: int) -> bool:
+        """How a camera is doing, with its frame counts since the start. True when its state is news."""
         with self._lock:
-            self.cameras[camera].frames += 1
-            self.cameras[camera].dropped += dropped
+            count = self.cameras[camera]
+            news = (count.state, count.reason) != (state, reason)
+            count.state, count.reason, count.frames, count.dropped = state, reason, frames, dropped
+        return news
 
     def took(self, stage: str, duration_s: float) -> None:
         with self._lock:
@@ -105,17 +111,6 @@ class Health:
             yield
         finally:
             self.took(name, time.perf_counter() - began_s)
-
-    def camera_state(
-        self, letterhead: Letterhead, camera: str, state: CameraStateName, reason: str | None, now_s: float
-    ) -> messages.CameraState | None:
-        """The message to hold when the state changed, else None."""
-        with self._lock:
-            known = self.cameras[camera]
-            if known.announced and (known.state, known.reason) == (state, reason):
-                return None
-            known.state, known.reason, known.announced = state, reason, True
-        return messages.CameraState(**letterhead.once(now_s), camera=camera, state=state, reason=reason)
 
     def heartbeat(self, letterhead: Letterhead, store: Store, now_s: float) -> messages.Health:
         """Everything since the last one; latencies and frame rates start anew."""
@@ -144,7 +139,7 @@ class Health:
             counters=counters,
         )
 
-    def _camera_health(self, name: str, camera: _Camera, elapsed_s: float) -> messages.CameraHealth:
+    def _camera_health(self, name: str, camera: CameraCount, elapsed_s: float) -> messages.CameraHealth:
         fps = (camera.frames - camera.frames_before) / elapsed_s
         camera.frames_before = camera.frames
         return messages.CameraHealth(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from edge_app.associate.facts import Fact, Match, Revision
+from edge_app.associate.settings import LinkSettings
 from edge_app.contract import messages
 from edge_app.contract.envelope import ClockState, uuid7
 from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, Message, encode, kind_of, topic_of
@@ -156,6 +160,34 @@ def sighting_message(letterhead: Letterhead, tracklet: Tracklet, with_embeddings
         exit_zone=tracklet.exit_zone,
         heading_rad=tracklet.heading_rad if np.isfinite(tracklet.heading_rad) else None,
         embeddings=_embeddings(tracklet.embeddings[best]),
+    )
+
+
+def birth_message(
+    letterhead: Letterhead,
+    cameras: Mapping[str, Sequence[str]],
+    links: Sequence[LinkSettings],
+    detector: tuple[str | None, Sequence[str]],
+    now_s: float,
+) -> messages.Birth:
+    """`cameras`: id → names of its zones. `detector`: its name and its class names. The model is the letterhead's."""
+    return messages.Birth(
+        **letterhead.once(now_s),
+        software=f"crosslane {version('crosslane')}",
+        platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        detector=detector[0],
+        class_names=tuple(detector[1]),
+        cameras=tuple(messages.BirthCamera(camera=name, zones=tuple(zones)) for name, zones in cameras.items()),
+        links=tuple(
+            messages.BirthLink(
+                link=link.id,
+                from_camera=link.from_camera,
+                to_camera=link.to_camera,
+                transit_min_s=link.transit.min_s,
+                transit_max_s=link.transit.max_s,
+            )
+            for link in links
+        ),
     )
 
 

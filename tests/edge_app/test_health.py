@@ -46,12 +46,12 @@ def test_extreme_durations_stay_in_the_table():
 
 def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     health = Health(["north", "south"], disk=store.path.parent)
+    assert health.see("north", "ok", None, frames=5, dropped=10)
+    assert not health.see("north", "ok", None, frames=5, dropped=10)
     for _ in range(5):
-        health.frame("north", dropped=2)
         with health.stage("detect"):
             pass
     health.count("crops_shed", 3)
-    assert health.camera_state(LETTERHEAD, "north", "ok", None, 1.0) is not None
     first = health.heartbeat(LETTERHEAD, store, 1_790_000_000.0)
     validate(topic_of(first, "demo"), encode(first))
     assert [(c.camera, c.state, c.frames, c.frames_dropped) for c in first.cameras] == [
@@ -70,17 +70,9 @@ def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     assert second.cameras[0].frames == 5
 
 
-def test_a_camera_state_is_said_when_it_changes():
-    health = Health(["north"])
-    said = [health.camera_state(LETTERHEAD, "north", *state, 1.0) for state in [
-        ("offline", "not started"), ("offline", "not started"), ("ok", None), ("ok", None), ("stalled", "5 s")
-    ]]  # fmt: skip
-    assert [message.state if message else None for message in said] == ["offline", None, "ok", None, "stalled"]
-
-
 def test_prometheus_reads_the_same_numbers(store):
     health = Health(["north"])
-    health.frame("north")
+    health.see("north", "ok", None, 1, 0)
     health.took("detect", 0.01)
     health.count("crops_shed", 3)
     endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
