@@ -39,9 +39,9 @@ def run(config: Config, json_logs: Annotated[bool, typer.Option(help="Log as JSO
     """Run one node until it is stopped, or until all its recordings have been played."""
     from edge_app import app
     from edge_app.config import load
-    from edge_app.logs import configure
+    from edge_app.logs import LogSettings, configure
 
-    configure(as_json=json_logs)
+    configure(LogSettings(format="json" if json_logs else "text"))
     app.run(load(config))
 
 

@@ -4,101 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from edge_app.associate import assign, links
+from edge_app.associate import links
 from edge_app.associate.draft import Draft
 from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched
 from edge_app.associate.state import Edge, Node
+from edge_app.associate.weigh import Verdict, weigh
 
 NEGLIGIBLE = 0.02  # a candidate less probable than this is not waited for
-NEWS_S = 5.0
 FORGOTTEN = 0.001  # a candidate less probable than this when the decision falls is not kept for revisions
 
 
 def decide(draft: Draft) -> None:
     """Solve every open component and act on it; earlier entries first, since later ones may continue them."""
     rows = [node for node in draft.nodes.values() if not draft.is_final(node)]
-    verdicts = _weigh(draft, rows)
+    verdicts = weigh(draft, rows)
     for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
         if node.decided != "pending" and node.id in verdicts:
             _reconsider(draft, node, verdicts[node.id])
     for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
         if node.decided == "pending":
             _conclude(draft, draft.nodes[node.id], verdicts[node.id])
-
-
-class Verdict:
-    """What the assignment says of one row: its partner in the best assignment, and everybody's probability."""
-
-    __slots__ = ("edges", "nobody", "partner", "probabilities")
-
-    def __init__(self, partner: Edge | None, edges: list[Edge], probabilities: list[float], nobody: float) -> None:
-        self.partner = partner
-        self.edges = edges
-        self.probabilities = probabilities
-        self.nobody = nobody
-
-    def posterior(self, edge: Edge | None) -> float:
-        return self.nobody if edge is None else self.probabilities[self.edges.index(edge)]
-
-    def runner_up(self) -> tuple[str | None, float]:
-        """The best alternative to the partner: its tracklet id, None for "no match", and its probability."""
-        others = [(p, e.from_) for e, p in zip(self.edges, self.probabilities, strict=True) if e is not self.partner]
-        if self.partner is not None:
-            others.append((self.nobody, ""))
-        probability, name = max(others, default=(0.0, ""))
-        return name or None, probability
-
-    def margin(self) -> float:
-        """Log odds of the partner against the best alternative, nats."""
-        return float(np.log(max(self.posterior(self.partner), 1e-12) / max(self.runner_up()[1], 1e-12)))
-
-
-def _weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
-    """Best assignment and marginals of every component in which something happened lately."""
-    edges = {node.id: [e for e in node.edges if _available(draft, e, node)] for node in rows}
-    verdicts = {node.id: Verdict(None, [], [], 1.0) for node in rows if not edges[node.id]}
-    pairs = [(row, edge.from_) for row, candidates in edges.items() for edge in candidates]
-    for names, columns in assign.components(pairs):
-        if not any(_is_news(draft, draft.nodes[name]) for name in (*names, *columns)):
-            continue
-        column_of = {name: index for index, name in enumerate(columns)}
-        log_odds = np.full((len(names), len(columns)), -np.inf)
-        sticky = np.zeros_like(log_odds)
-        no_match = np.zeros(len(names))
-        for i, name in enumerate(names):
-            node = draft.nodes[name]
-            for edge in edges[name]:
-                log_odds[i, column_of[edge.from_]] = draft.log_odds(edge, node)
-            if node.decided == "matched" and node.parent in column_of:
-                sticky[i, column_of[node.parent]] = draft.site.settings.revise_margin
-            elif node.decided == "unmatched":
-                no_match[i] = draft.site.settings.revise_margin
-        partners = assign.best(log_odds + sticky, no_match)
-        probabilities, nobody = assign.marginals(log_odds)
-        for i, name in enumerate(names):
-            chosen = columns[partners[i]] if partners[i] >= 0 else None
-            verdicts[name] = Verdict(
-                next((e for e in edges[name] if e.from_ == chosen), None),
-                edges[name],
-                [float(probabilities[i, column_of[e.from_]]) for e in edges[name]],
-                float(nobody[i]),
-            )
-    return verdicts
-
-
-def _is_news(draft: Draft, node: Node) -> bool:
-    """Undecided, or decided so lately that the others have not had time to take notice."""
-    return node.decided == "pending" or draft.now - node.decided_at_s <= NEWS_S
-
-
-def _available(draft: Draft, edge: Edge, node: Node) -> bool:
-    """The earlier tracklet is still in memory, and nobody else continues it for good."""
-    if edge.from_ not in draft.nodes or edge.link not in draft.links:
-        return False
-    child = draft.nodes.get(draft.children.get(edge.from_, node.id))
-    return child is None or child.id == node.id or not draft.is_final(child)
 
 
 def _conclude(draft: Draft, node: Node, verdict: Verdict) -> None:
@@ -145,7 +70,7 @@ def _confirm(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
     """`node` continues `edge.from_` and takes over its global id."""
     match = _match(draft, node, edge, verdict, "confirmed")
     draft.facts.append(match)
-    _settle(draft, node, "matched", match.global_id, edge.from_, match.event_id)
+    _settle(draft, node, match.global_id, edge.from_, match.event_id)
     _learn(draft, node, verdict)
 
 
@@ -178,7 +103,7 @@ def _give_up(draft: Draft, node: Node, verdict: Verdict) -> None:
     event = _event_id(draft, "unmatched", node.id)
     delay = draft.now - node.entry_time_s
     draft.facts.append(Unmatched(event, draft.now, global_id, end, node.class_name, verdict.nobody, delay))
-    _settle(draft, node, "unmatched", global_id, None, event)
+    _settle(draft, node, global_id, None, event)
     _learn(draft, node, verdict)
 
 
@@ -201,11 +126,11 @@ def _reconsider(draft: Draft, node: Node, verdict: Verdict) -> None:
     )
     revision = _revise(draft, kind, (node.event,), reason, effective)
     if partner is None:
-        _settle(draft, node, "unmatched", global_id, None, revision.event_id)
+        _settle(draft, node, global_id, None, revision.event_id)
     else:
         match = _match(draft, node, partner, verdict, "confirmed")
         draft.facts.append(match)
-        _settle(draft, node, "matched", global_id, parent, match.event_id)
+        _settle(draft, node, global_id, parent, match.event_id)
 
 
 def _relabel(draft: Draft, ancestor: str, global_id: str) -> list[EffectiveLink]:
@@ -222,11 +147,11 @@ def _relabel(draft: Draft, ancestor: str, global_id: str) -> list[EffectiveLink]
     return links_now
 
 
-def _settle(draft: Draft, node: Node, decided: str, global_id: str, parent: str | None, event: str) -> None:
+def _settle(draft: Draft, node: Node, global_id: str, parent: str | None, event: str) -> None:
     """Write a decision down: node, gallery, children."""
     node = replace(
         node,
-        decided=decided,  # type: ignore[arg-type]
+        decided="unmatched" if parent is None else "matched",
         decided_at_s=draft.now,
         global_id=global_id,
         parent=parent,

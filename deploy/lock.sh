@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Pins every dependency: names, versions, hashes; no addresses, so that any index or mirror serves them.
+# Run it after a change of the dependencies in pyproject.toml, and commit deploy/lock/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pin() { # name, extras...
+    local name=$1; shift
+    uv pip compile pyproject.toml "${@/#/--extra=}" --universal --python-version 3.10 --generate-hashes \
+        --no-emit-index-url --no-annotate --no-header --quiet --output-file "deploy/lock/$name.txt"
+    echo "deploy/lock/$name.txt: $(grep -c == "deploy/lock/$name.txt") packages"
+}
+pin edge edge
+pin dev dev
+pin trainer trainer dev

@@ -1,0 +1,96 @@
+"""The rules of the house, held by a machine: sizes, names, who imports what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(path for package in ("edge_app", "trainer", "deploy") for path in (ROOT / package).rglob("*.py"))
+MODULES = [path for path in SOURCES if path.parts[len(ROOT.parts)] != "deploy"]
+HEAVY = ["cv2", "scipy", "onnxruntime", "av", "trackers", "supervision", "torch", "matplotlib"]
+LINES, FUNCTION_LINES, POSITIONAL = 300, 50, 5
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    too_long = [f"{name_of(path)}: {n} lines" for n in [len(path.read_text().splitlines())] if n > LINES]
+    for function in functions(path):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        positional = [a.arg for a in function.args.posonlyargs + function.args.args if a.arg not in ("self", "cls")]
+        if length > FUNCTION_LINES:
+            too_long.append(f"{name_of(path)}:{function.lineno} {function.name}: {length} lines")
+        is_command = any(
+            isinstance(d, ast.Call) and ast.unparse(d.func).endswith(".command") for d in function.decorator_list
+        )
+        if len(positional) > POSITIONAL and not is_command:
+            too_long.append(
+                f"{name_of(path)}:{function.lineno} {function.name}: {len(positional)} positional parameters"
+            )
+    assert not too_long, (
+        f"at most {LINES} lines a file, {FUNCTION_LINES} a function, {POSITIONAL} positional parameters"
+    )
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        name_of(path)
+        for path in MODULES
+        if path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
+    ]
+    assert not silent
+
+
+def test_no_rooms_for_odds_and_ends() -> None:
+    assert not [name_of(path) for path in SOURCES if path.stem in ("utils", "util", "helpers", "common", "misc")]
+
+
+@pytest.mark.parametrize(
+    ("library", "owners"),
+    [
+        ("paho", {"edge_app/mqtt.py", "edge_app/watch.py"}),  # the watcher is a subscriber of its own, on purpose
+        ("trackers", {"edge_app/track.py"}),
+        ("supervision", {"edge_app/track.py"}),
+        ("onnxruntime", {"edge_app/runtime/onnx.py"}),
+        ("av", {"edge_app/sources/video.py"}),
+        ("gi", {"edge_app/sources/gstreamer.py"}),
+        ("sqlite3", {"edge_app/store.py", "edge_app/shedding.py"}),
+        ("amqtt", {"edge_app/broker.py"}),
+    ],
+)
+def test_one_owner_per_library_of_the_edge(library: str, owners: set[str]) -> None:
+    importers = set()
+    for path in (path for path in MODULES if path.is_relative_to(ROOT / "edge_app")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            if any(name.split(".")[0] == library for name in names):
+                importers.add(name_of(path))
+    assert importers <= owners
+
+
+@pytest.mark.parametrize(
+    "module", ["edge_app.contract.messages", "edge_app.contract.preprocess", "edge_app.contract.model"]
+)
+def test_the_contract_needs_numpy_and_pydantic_only(module: str) -> None:
+    heavy = [*HEAVY, "typer", "yaml", "paho"]
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_configuration_is_read_without_heavy_libraries() -> None:
+    code = f"import sys, edge_app.config; print([m for m in {HEAVY} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
