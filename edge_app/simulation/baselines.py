@@ -34,20 +34,25 @@ class Baseline:
     oracle: bool
 
 
-def baseline_global_cosine(world: World, tracklets: Sequence[Tracklet], threshold: float | None = None) -> Baseline:
-    """See the module's docstring. Tracklets without embeddings are left out of the matching."""
+def baseline_global_cosine(
+    world: World,
+    tracklets: Sequence[Tracklet],
+    threshold: float | None = None,
+    span_s: tuple[float, float] | None = None,
+) -> Baseline:
+    """See the module's docstring. Tracklets without embeddings are left out of the matching. `span_s`: see `score`."""
     shown = passages_of(world, tracklets)
     pairs, cosines = _most_similar_earlier(tracklets)
     if threshold is not None:
         kept = [pair for pair, cosine in zip(pairs, cosines, strict=True) if cosine >= threshold]
-        return Baseline(score_pairs(world, shown, kept), threshold, oracle=False)
+        return Baseline(score_pairs(world, shown, kept, span_s=span_s), threshold, oracle=False)
     candidates = np.unique(cosines)
     if len(candidates) > _MAXIMUM_THRESHOLDS:
         candidates = np.quantile(candidates, np.linspace(0, 1, _MAXIMUM_THRESHOLDS))
-    found = [Baseline(score_pairs(world, shown, []), 1.0, oracle=True)]
+    found = [Baseline(score_pairs(world, shown, [], span_s=span_s), 1.0, oracle=True)]
     for value in candidates:
         kept = [pair for pair, cosine in zip(pairs, cosines, strict=True) if cosine >= value]
-        found.append(Baseline(score_pairs(world, shown, kept), float(value), oracle=True))
+        found.append(Baseline(score_pairs(world, shown, kept, span_s=span_s), float(value), oracle=True))
     return max(found, key=lambda baseline: _f1(baseline.score))
 
 
