@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 from edge_app.simulation.figures import draw_person, draw_vehicle
 from edge_app.simulation.film import Film
@@ -12,6 +13,7 @@ from edge_app.types import Image
 
 _BRAKING = 0.82  # of the speed half a second ago: below it the brake lights burn
 _STEP_LENGTH_M = 0.75
+_background = lru_cache(maxsize=16)(background)  # many worlds share a site
 
 
 class Renderer:
@@ -22,7 +24,7 @@ class Renderer:
         self._world = world
         self._camera = camera
         self._projection = world.views[camera].projection
-        self._background = background(spec, world.site.name)
+        self._background = _background(spec, world.site.name)
         self._film = Film(world.site.name, camera, world.demand.difficulty, (spec.height_px, spec.width_px))
 
     def frame(self, time_s: float) -> Image:

@@ -25,7 +25,7 @@ from edge_app.simulation.traffic import Passage, TrueLink
 from edge_app.simulation.world import World
 from edge_app.types import Tracklet
 
-_LOOKS_PER_TRACKLET = 24  # path points compared with the truth
+_LOOKS_PER_TRACKLET = 12  # path points compared with the truth
 
 
 @dataclass(frozen=True, slots=True)

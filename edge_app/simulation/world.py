@@ -61,6 +61,7 @@ class World:
         self.class_names: tuple[str, ...] = (*CLASS_NAMES, "person") if persons else CLASS_NAMES
         self.views = {camera.id: View(camera) for camera in self.cameras}
         self._passages = simulate(self.site, self.views, self.demand)
+        self._true_links = _true_links(self._passages, {(link.from_, link.to) for link in self.links})
         self._by_camera = {camera.id: _Timeline(self._passages, camera.id) for camera in self.cameras}
 
     @property
@@ -88,15 +89,7 @@ class World:
 
     def true_links(self) -> list[TrueLink]:
         """Consecutive passages of one vehicle on two cameras that a road joins, ordered by the later entry."""
-        roads = {(link.from_, link.to) for link in self.links}
-        last: dict[int, Passage] = {}
-        found = []
-        for passage in self._passages:
-            before = last.get(passage.vehicle)
-            if before is not None and (before.camera, passage.camera) in roads:
-                found.append(TrueLink(before, passage))
-            last[passage.vehicle] = passage
-        return found
+        return list(self._true_links)
 
     def look_alike_share(self) -> float:
         """Share of vehicles for which at least one other vehicle has the same shape, paint and marks."""
@@ -142,6 +135,17 @@ class _Timeline:
         first = bisect_left(self._entries, time_s - self._longest_s)
         stop = bisect_right(self._entries, time_s)
         return [passage for passage in self.passages[first:stop] if time_s < passage.exit_time_s]
+
+
+def _true_links(passages: list[Passage], roads: set[tuple[str, str]]) -> list[TrueLink]:
+    last: dict[int, Passage] = {}
+    found = []
+    for passage in passages:
+        before = last.get(passage.vehicle)
+        if before is not None and (before.camera, passage.camera) in roads:
+            found.append(TrueLink(before, passage))
+        last[passage.vehicle] = passage
+    return found
 
 
 def _hidden_shares(boxes: Floats) -> Floats:
