@@ -35,14 +35,15 @@ Seconds = Annotated[float, typer.Option(min=1.0, help="Simulated seconds.")]
 
 
 @cli.command()
-def run(config: Config, json_logs: Annotated[bool, typer.Option(help="Log as JSON lines.")] = False) -> None:
+def run(config: Config) -> None:
     """Run one node until it is stopped, or until all its recordings have been played."""
     from edge_app import app
     from edge_app.config import load
-    from edge_app.logs import LogSettings, configure
+    from edge_app.logs import configure
 
-    configure(LogSettings(format="json" if json_logs else "text"))
-    app.run(load(config))
+    site = load(config)
+    configure(site.logs)
+    app.run(site)
 
 
 @cli.command()

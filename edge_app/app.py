@@ -11,18 +11,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
+from edge_app.aggregate import Aggregates
 from edge_app.associate.draft import Site
+from edge_app.associate.facts import Match
 from edge_app.config import SiteConfig
 from edge_app.contract.envelope import uuid7
 from edge_app.crops import CropSelector
 from edge_app.detect import open_detector
 from edge_app.embed import open_embedder
 from edge_app.errors import SourceError
+from edge_app.health import Health
+from edge_app.heartbeat import Heartbeat
 from edge_app.journal import Journal
 from edge_app.meter import Meter
-from edge_app.outgoing import Letterhead, Row, Shed, gap_row
+from edge_app.mqtt import MqttSettings
+from edge_app.outgoing import Letterhead, Row, Shed, birth_message, gap_row
 from edge_app.perception import Perception
 from edge_app.pipeline import POSITIONS, Association, Pipeline, Step
+from edge_app.prometheus import PrometheusEndpoint
 from edge_app.publish import Publisher
 from edge_app.saver import Saver
 from edge_app.sources.cameras import Cameras
@@ -75,11 +81,12 @@ class Node:
         self.perception = self._perception()
         self.carried_over = self.perception.restore(parts)
         site = Site(config.node, self.store.boot_id, config.links, config.associate, _event_id)
+        aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
         saver = Saver(self.store, config.store, self._gap)
         self.pipeline = Pipeline(
             self.perception,
             Association(site, parts),
-            Journal(saver, self.letterhead, self._clock),
+            Journal(saver, self.letterhead, aggregates, self._clock),
             self.meter,
             json.loads(parts.get(POSITIONS, b"{}")),
         )
@@ -91,12 +98,35 @@ class Node:
             tick_s=config.ticks.tick_s,
         )
         opened.callback(self.cameras.close)
+        self.health = Health([camera.id for camera in config.cameras], config.store.path.parent)
         self.publisher: Publisher | None = None
         if config.mqtt is not None:
-            self.publisher = Publisher(self.store, config.mqtt, self.letterhead, self._clock)
-            self.publisher.start()
-            opened.callback(self.publisher.close)
-            self.publisher.raise_if_refused(BROKER_ANSWER_S)
+            self.publisher = self._publish(config.mqtt, opened)
+        if config.health.prometheus_port is not None:
+            opened.callback(PrometheusEndpoint(config.health, self.health, self.store).close)
+
+    def _publish(self, mqtt: MqttSettings, opened: ExitStack) -> Publisher:
+        """Connect and say who this is. Raises `BrokerRefusedError`; a broker that is away is waited for meanwhile."""
+        config = self.config
+        publisher = Publisher(self.store, mqtt, self.letterhead, self._clock)
+        zones = {camera.id: list(camera.zones) for camera in config.cameras}
+        detector = (config.detector.path.name if config.detector else None, self.detector.class_names)
+        publisher.hold(birth_message(self.letterhead, zones, config.links, detector, self._clock()))
+        publisher.start()
+        opened.callback(publisher.close)
+        publisher.raise_if_refused(BROKER_ANSWER_S)
+        heartbeat = Heartbeat(
+            config.health,
+            self.health,
+            publisher,
+            self.store,
+            cameras=self.cameras.states,
+            problem=lambda: self.pipeline.journal.problem,
+            clock=self._clock,
+        )
+        heartbeat.start()
+        opened.callback(heartbeat.close)
+        return publisher
 
     def _perception(self) -> Perception:
         config, names = self.config, self.detector.class_names
@@ -119,6 +149,7 @@ class Node:
         now = 0.0
         for step in self.pipeline.run(self.cameras.ticks(stop), self.carried_over):
             now = step.now
+            self._count(step)
             yield step
         if stop.is_set():
             self.pipeline.save(now)
@@ -126,6 +157,15 @@ class Node:
             yield from self.pipeline.finish(now or self.pipeline.association.state.decided_at_s)
             if self.publisher is not None and not self.publisher.flush(FLUSH_S):
                 log.warning("%d messages wait in the store for the broker", self.store.depth())
+
+    def _count(self, step: Step) -> None:
+        for stage, seconds in step.seconds.items():
+            if seconds:
+                self.health.took(stage, seconds)
+        if step.tracklets or step.facts:
+            self.health.count("tracklets", len(step.tracklets))
+            for fact in step.facts:
+                self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""

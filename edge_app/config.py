@@ -11,12 +11,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_app.aggregate import AggregateSettings
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.crops import CropSettings
 from edge_app.detect import DetectorSettings
 from edge_app.embed import EmbedderSettings
 from edge_app.errors import ConfigurationError
 from edge_app.health import HealthSettings
+from edge_app.logs import LogSettings
 from edge_app.mqtt import MqttSettings
 from edge_app.settings import Settings
 from edge_app.sources.settings import CameraSettings
@@ -65,12 +67,16 @@ class SiteConfig(Settings):
     """What becomes a tracklet."""
     associate: AssociateSettings = AssociateSettings()
     """Matching between cameras."""
+    aggregate: AggregateSettings = AggregateSettings()
+    """Flows, travel times and trips per interval."""
     store: StoreSettings = StoreSettings()
     """Where state and unsent facts survive a restart."""
     mqtt: MqttSettings | None = None
     """The broker; without it facts stay in the store."""
     health: HealthSettings = HealthSettings()
     """Heartbeat and Prometheus."""
+    logs: LogSettings = LogSettings()
+    """What is logged, and how."""
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,7 @@
     for now, frames in cameras.ticks(stop):                    newest frame per camera, or all of them in lockstep
         views, tracklets = perception.see(now, frames)         finished passages of single cameras
         facts = association.step(tracklets, now, seen_until)   match | revision | unmatched; may be late
-        journal.write(now, tracklets, facts, parts)            state and outbox: one transaction
+        journal.write(now, parts)                              state and outbox: one transaction
 
 Everything here happens on one thread, in capture time; decoding, drawing and MQTT have threads of their own.
 """
@@ -24,6 +24,7 @@ from edge_app.perception import Perception
 from edge_app.types import Frame, Tracklet, View
 
 DRAIN_STEP_S = 0.5
+DELIVERING_S = 2.0  # a camera without a frame for this long says nothing about its traffic
 POSITIONS = "sources/positions"  # part: camera → capture time of the last frame that was worked on
 
 
@@ -88,15 +89,17 @@ class Pipeline:
 
     def save(self, now: float) -> None:
         """Stopped in the middle: the open tracks go on after the next start."""
-        self.journal.write(now, [], [], self._parts())
+        self.journal.write(now, self._parts())
 
     def _conclude(self, now: float, frames: list[Frame], views: list[View], tracklets: list[Tracklet]) -> Step:
         with self.meter.stage("associate"):
             facts = self.association.step(tracklets, now, self.perception.seen_until(now))
         self.positions.update({frame.camera: frame.time_s for frame in frames})
         with self.meter.stage("commit"):
-            if self.journal.is_due(now, tracklets, facts):
-                self.journal.write(now, tracklets, facts, self._parts())
+            delivering = [camera for camera, time_s in self.positions.items() if now - time_s <= DELIVERING_S]
+            self.journal.note(now, tracklets, facts, delivering)
+            if self.journal.is_due(now):
+                self.journal.write(now, self._parts())
         return Step(now, frames, views, tracklets, facts, self.meter.take())
 
     def _parts(self) -> dict[str, bytes | None]:
