@@ -11,4 +11,4 @@ pin() { # name, extras...
 }
 pin edge edge
 pin dev dev
-pin trainer trainer dev
+pin trainer detector dev
