@@ -159,6 +159,7 @@ class Publisher:
             self._goodbye(connection)
         finally:
             connection.drop()
+            self._backlog.settle(connection.acknowledged())  # what arrived together with the end counts
 
     def _exchange(self, connection: Connection) -> int:
         """Mark what was acknowledged, send what is next; a disk that fails does not cost the connection."""
