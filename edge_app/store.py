@@ -10,12 +10,13 @@ neither waits for the other longer than one short write.
 from __future__ import annotations
 
 import fcntl
+import os
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -237,20 +238,27 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, lineage: str) -> str:
-    """Check the file, make the tables of a new one, count this boot. Returns the boot id."""
+def _check(connection: sqlite3.Connection) -> bool:
+    """True when the file has our tables, False when it is new; StoreError when it is foreign, newer or damaged."""
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and application_id != APPLICATION_ID:
+    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return False
+    if application_id != APPLICATION_ID:
         raise StoreError("the store's file is a database of another application; configure another path")
-    if tables and version != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise StoreError(f"the store's schema is version {version}, this release reads {SCHEMA_VERSION}; move it aside")
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise StoreError(f"the store's file is damaged ({damage}); move it aside to start with an empty one")
+    return True
+
+
+def _prepare(connection: sqlite3.Connection, lineage: str) -> str:
+    """Check the file, make the tables of a new one, count this boot. Returns the boot id."""
+    known = _check(connection)
     with _transaction(connection) as write:
-        if not tables:
+        if not known:
             for statement in filter(str.strip, SCHEMA.split(";\n")):
                 write(statement)
             write(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -269,3 +277,18 @@ def _queue(write: shedding.Write, row: Row, now_s: float) -> bool:
         (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload),
     )
     return done.rowcount == 1
+
+
+def check_store(path: Path) -> str:
+    """What `edge-app check` says of the store, without starting a boot. Raises StoreError when a start would fail."""
+    with _plain_errors(path):
+        if not path.exists():
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
+            if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+                raise StoreError(f"store {path}: cannot be made, {folder} is not a folder that can be written")
+            return f"{path}: new"
+        with closing(_connect(path, "NORMAL")) as connection:
+            if not _check(connection):
+                return f"{path}: empty"
+            waiting = connection.execute("SELECT count(*) FROM outbox WHERE payload IS NOT NULL").fetchone()[0]
+            return f"{path}: {waiting} unsent messages"

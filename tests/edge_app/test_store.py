@@ -17,7 +17,7 @@ from edge_app.contract.envelope import uuid7
 from edge_app.errors import StoreError
 from edge_app.outgoing import Letterhead, Row, Shed, gap_row
 from edge_app.saver import Saver
-from edge_app.store import LEDGER_ROWS, Store, StoreSettings
+from edge_app.store import LEDGER_ROWS, Store, StoreSettings, check_store
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
 
@@ -179,6 +179,22 @@ def test_damaged_foreign_and_newer_files_are_refused(tmp_path):
         Store(tmp_path.__class__("/proc/nowhere/s.db"))
 
 
+def test_a_check_starts_no_boot_and_disturbs_nobody(tmp_path):
+    path = tmp_path / "deep" / "s.db"
+    assert check_store(path).endswith("s.db: new")
+    assert not path.parent.exists()
+    store = Store(path, lineage="")
+    store.commit({}, [row(1)])
+    assert "1 unsent" in check_store(path)  # while it runs
+    store.close()
+    assert Store(path).boot_id == "2"
+    with pytest.raises(StoreError, match="not a folder"):
+        check_store(path / "below-a-file" / "s.db")
+    (tmp_path / "damaged.db").write_bytes(b"not a database, but long enough to be looked at " * 30)
+    with pytest.raises(StoreError, match="not a database"):
+        check_store(tmp_path / "damaged.db")
+
+
 def test_a_damaged_page_is_found_at_open(tmp_path):
     path = tmp_path / "s.db"
     store = Store(path)
@@ -198,7 +214,7 @@ DISK_FULL = """
     from edge_app.errors import StoreError
     from edge_app.outgoing import Letterhead, gap_row
     from edge_app.saver import Saver
-    from edge_app.store import LEDGER_ROWS, Store, StoreSettings
+    from edge_app.store import LEDGER_ROWS, Store, StoreSettings, check_store
     store = Store(Path(sys.argv[1]))
     saver = Saver(store, StoreSettings(), lambda shed: gap_row(Letterhead("s", "n", "1"), shed, 1.0))
     assert saver.save({"a": b"1"}, [], 0.0)
