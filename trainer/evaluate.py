@@ -106,8 +106,8 @@ def evaluate_random(
     for _ in range(settings.repetitions):
         gallery = random_gallery(truth.identities, generator)
         query = np.setdiff1d(np.arange(len(truth)), gallery)
-        parts = [Truth(truth.identities[rows], truth.cameras[rows]) for rows in (query, gallery)]
-        scores.append(_score(features[query], features[gallery], *parts, settings))
+        asked, shown = (Truth(truth.identities[rows], truth.cameras[rows]) for rows in (query, gallery))
+        scores.append(_score(features[query], features[gallery], asked, shown, settings))
     return _report(scores, policy, "vehicleid", settings)
 
 

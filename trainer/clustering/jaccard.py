@@ -115,7 +115,7 @@ def encode(features: Floats, neighbours: Integers, *, half: int, scales: Floats,
         list(pool.map(lambda span: kernels.mutual(neighbours, half_mask, *span), spans))
 
     def weights(first: int, last: int) -> Chunk:
-        sets = kernels.expanded_sets(neighbours, full_mask, half_mask, features, scales, first, last)
+        sets = kernels.expanded_sets((neighbours, full_mask, half_mask), features, scales, first, last)
         sizes, columns, exponents = sets
         return sizes, columns, _softmax(sizes, exponents)
 
@@ -142,7 +142,7 @@ def expand_queries(weights: Rows, neighbours: Integers, k2: int, workers: int | 
         return weights
     starts, columns, values = weights.starts, weights.columns, weights.values
     return _rows(
-        lambda first, last: kernels.average(starts, columns, values, neighbours[:, :k2], first, last),
+        lambda first, last: kernels.average((starts, columns, values), neighbours[:, :k2], first, last),
         len(weights),
         workers,
     )
@@ -171,7 +171,8 @@ def _check_neighbours(neighbours: NDArray[Any], count: int) -> None:
 
 
 def _workers(workers: int | None) -> int:
-    return workers or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers or cores
 
 
 def _spans(count: int, workers: int | None) -> list[tuple[int, int]]:

@@ -47,8 +47,9 @@ def _room(array, used, extra):
 
 
 @njit(nogil=True, cache=True)
-def _expanded_set(neighbours, full_mask, half_mask, i, in_a, in_e, members):
+def _expanded_set(lists, i, in_a, in_e, members):
     """Write E_i into `members` and return its size. `in_a`, `in_e` (N,) hold i + 1 where a crop is in A_i, E_i."""
+    neighbours, full_mask, half_mask = lists
     size, stamp = 0, i + 1
     for c in range(neighbours.shape[1]):
         if full_mask[i, c]:
@@ -74,8 +75,12 @@ def _expanded_set(neighbours, full_mask, half_mask, i, in_a, in_e, members):
 
 
 @njit(nogil=True, cache=True)
-def expanded_sets(neighbours, full_mask, half_mask, features, scales, first, last):
-    """Columns E_i, ascending, and in place of values the exponents -scales[i]·(2 - 2 f_i·f_j)."""
+def expanded_sets(lists, features, scales, first, last):
+    """Columns E_i, ascending, and in place of values the exponents -scales[i]·(2 - 2 f_i·f_j).
+
+    `lists`: the neighbour lists (N, k) int32 and the masks that `mutual` made of them for R(i, k1) and the half sets.
+    """
+    neighbours, _, half_mask = lists
     count, k = neighbours.shape
     in_a, in_e = np.zeros(count, np.int32), np.zeros(count, np.int32)
     members = np.empty(k * (half_mask.shape[1] + 1), np.int32)
@@ -83,7 +88,7 @@ def expanded_sets(neighbours, full_mask, half_mask, features, scales, first, las
     columns, exponents = np.empty((last - first) * k, np.int32), np.empty((last - first) * k, np.float32)
     used = 0
     for i in range(first, last):
-        size = _expanded_set(neighbours, full_mask, half_mask, i, in_a, in_e, members)
+        size = _expanded_set(lists, i, in_a, in_e, members)
         members[:size].sort()
         columns, exponents = _room(columns, used, size), _room(exponents, used, size)
         for e in range(size):
@@ -95,8 +100,9 @@ def expanded_sets(neighbours, full_mask, half_mask, features, scales, first, las
 
 
 @njit(nogil=True, cache=True)
-def average(starts, columns, values, neighbours, first, last):
-    """Rows i: mean of the sparse rows r ∈ neighbours[i]."""
+def average(v, neighbours, first, last):
+    """Rows i: mean of the sparse rows r ∈ neighbours[i] of `v`."""
+    starts, columns, values = v
     count = len(starts) - 1
     k = np.float32(neighbours.shape[1])
     sums, touched = np.zeros(count, np.float32), np.empty(count, np.int32)

@@ -47,7 +47,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path}: not a picture, or damaged ({len(data)} bytes)")
-    return image
+    return image.astype(np.uint8, copy=False)
 
 
 def check_images(crops: Crops, limit: float = 0.01, workers: int = 4) -> Checked:
