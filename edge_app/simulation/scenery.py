@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ from edge_app.types import Image
 _LARGER = 2
 _ROAD_HALF_M = 3.75
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]  # (H, W) or (H, W, 3), mostly float32
 
 
 def background(camera: CameraSpec, site: str) -> Image:
@@ -78,9 +80,14 @@ def _ground(
     x = projection.position_m[0] + reach * rays[..., 0]
     y = projection.position_m[1] + reach * rays[..., 1]
     distance = np.hypot(x - projection.position_m[0], y - projection.position_m[1])
+    x, y, distance = (values.astype(np.float32) for values in (x, y, distance))
     colour = _surface(camera, x, y, distance, _Noise(rng))
     haze = (1 - np.exp(-distance / HAZE_M))[..., None]
-    return below, np.clip(colour * (1 - haze) + HAZE * haze, 0, 255).astype(np.uint8)
+    return below, np.clip(colour * (1 - haze) + HAZE.astype(np.float32) * haze, 0, 255).astype(np.uint8)
+
+
+def _bgr(blue: float, green: float, red: float) -> Array:
+    return np.array([blue, green, red], np.float32)
 
 
 class _Noise:
@@ -95,7 +102,7 @@ class _Noise:
 
         column, row = (x / metres) % 254.0, (y / metres) % 254.0
         values = cv2.remap(self._tile, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR)
-        return values.astype(np.float64) * 2 - 1
+        return np.asarray(values, np.float32) * 2 - 1
 
 
 def _surface(camera: CameraSpec, x: Array, y: Array, distance: Array, noise: _Noise) -> Array:
@@ -103,23 +110,23 @@ def _surface(camera: CameraSpec, x: Array, y: Array, distance: Array, noise: _No
     near = np.clip(18.0 / np.maximum(distance, 1.0), 0.05, 1.0)  # far texture averages out
     patches = noise(x, y, 5.0) * 0.6 + noise(x, y, 1.7) * 0.4
     blades = noise(x, y, 0.14) * near
-    colour = np.array([62.0, 112.0, 96.0]) + patches[..., None] * [10, 14, 20] + blades[..., None] * [10, 18, 15]
+    colour = _bgr(62.0, 112.0, 96.0) + patches[..., None] * _bgr(10, 14, 20) + blades[..., None] * _bgr(10, 18, 15)
     if camera.scenery == "water":
         waves = noise(x * 0.25, y, 0.7) * near + 0.5 * noise(x * 0.3, y, 3.0)
-        water = np.array([136.0, 116.0, 84.0]) + waves[..., None] * [20, 20, 18]
+        water = _bgr(136.0, 116.0, 84.0) + waves[..., None] * _bgr(20, 20, 18)
         colour = np.where(((y > 7.6) & (y < 31.0))[..., None], water, colour)
-        colour = np.where(((y >= 31.0) & (y < 32.2))[..., None], np.array([120.0, 128.0, 130.0]), colour)
+        colour = np.where(((y >= 31.0) & (y < 32.2))[..., None], _bgr(120.0, 128.0, 130.0), colour)
     if camera.scenery in ("street", "harbour"):
-        slabs = np.array([150.0, 158.0, 160.0]) + (noise(x, y, 0.9) * 7 + blades * 8)[..., None]
+        slabs = _bgr(150.0, 158.0, 160.0) + (noise(x, y, 0.9) * 7 + blades * 8)[..., None]
         joints = ((x % 1.2 < 0.05) | (y % 1.2 < 0.05)) & (near > 0.4)
         slabs = slabs - joints[..., None] * 16.0
         colour = np.where((np.abs(y) < 14.0)[..., None], slabs, colour)
     footway = (np.abs(y + 5.6) < 1.4) | (np.abs(y - 5.6) < 1.4)
-    paving = np.array([140.0, 148.0, 150.0]) + (noise(x, y, 0.5) * 8 + blades * 9)[..., None]
+    paving = _bgr(140.0, 148.0, 150.0) + (noise(x, y, 0.5) * 8 + blades * 9)[..., None]
     paving = paving - (((x % 0.8) < 0.045) & (near > 0.35))[..., None] * 18.0
     colour = np.where(footway[..., None], paving, colour)
     kerb = (np.abs(y) >= _ROAD_HALF_M) & (np.abs(y) < _ROAD_HALF_M + 0.22)
-    colour = np.where(kerb[..., None], np.array([176.0, 180.0, 180.0]) + (noise(x, y, 0.3) * 7)[..., None], colour)
+    colour = np.where(kerb[..., None], _bgr(176.0, 180.0, 180.0) + (noise(x, y, 0.3) * 7)[..., None], colour)
     return _road(camera, colour, (x, y, near), noise)
 
 
@@ -128,7 +135,7 @@ def _road(camera: CameraSpec, colour: Array, place: tuple[Array, Array, Array], 
     grain = noise(x, y, 0.09) * near * 9 + noise(x, y, 2.6) * 4 + noise(x * 0.08, y, 0.5) * 4
     tracks = -7.0 * np.exp(-(((np.abs(np.abs(y) - 1.75) - 0.75) / 0.28) ** 2))  # where the tyres run
     patch = (np.sin(np.floor(x / 11.0) * 12.9898 + (y > 0) * 4.0) > 0.72) * -9.0
-    asphalt = np.array([96.0, 95.0, 93.0]) + (grain + tracks + patch)[..., None]
+    asphalt = _bgr(96.0, 95.0, 93.0) + (grain + tracks + patch)[..., None]
     worn = 1.0 - 0.25 * np.clip(noise(x, y, 0.35) + 0.4, 0, 1)
     paint = 222.0 * worn
     lines = (np.abs(np.abs(y) - 3.45) < 0.075) | ((np.abs(y) < 0.075) & (x % 9.0 < 3.6))

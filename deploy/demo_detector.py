@@ -1,0 +1,203 @@
+"""The demo's detector: a very small YOLO26, trained with Ultralytics (AGPL-3.0) on pictures of the simulated site.
+
+Labels are the simulator's. Worlds for training, validation and test have different seeds, and none has the demo's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_app.contract.model import ModelManifest, write_manifest
+from edge_app.contract.preprocess import InputSpec, preprocess
+from edge_app.simulation.detections import intersection_over_union
+from edge_app.simulation.render import Renderer
+from edge_app.simulation.shapes import CLASS_NAMES
+from edge_app.simulation.world import Visible, World
+
+NAMES = (*CLASS_NAMES, "person")
+INPUT = InputSpec(width_px=640, height_px=384, channel_order="RGB", resize="letterbox", pad_value=114)
+DEPTH, WIDTH, MAXIMUM_CHANNELS = 0.33, 0.125, 1024  # of the YOLO26 family; nano is 0.5, 0.25, 1024
+VERSION = "demo-detector-1"
+LICENCE = (
+    "Trained with Ultralytics YOLO (AGPL-3.0) on pictures drawn by this project; whoever ships these weights in a "
+    "product should read Ultralytics' licence terms or train a detector of another origin."
+)
+TRAIN_SEEDS, CHECK_SEEDS, TEST_SEEDS = range(1000, 1028), range(1900, 1902), range(2000, 2004)
+_HIDDEN = 0.8  # vehicles hidden more than this are not labelled
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One labelled picture."""
+
+    image: np.ndarray  # (H, W, 3) uint8 BGR
+    truth: Visible
+    world: World
+
+
+def pictures(seeds: range, per_camera: int) -> Iterator[Picture]:
+    """Pictures of all cameras at random times; every third world is another town, half of them have pedestrians."""
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 3])
+        site = "grid-16" if seed % 3 == 2 else "town"
+        persons = seed % 2 == 0
+        world = World(site, seed=seed, difficulty=float(rng.uniform(0.1, 1.0)), seconds=240.0, persons=persons)
+        chosen = rng.permutation(len(world.cameras))[:4]
+        for camera in (world.cameras[index].id for index in chosen):
+            renderer = Renderer(world, camera)
+            times = world.start_s + np.sort(rng.uniform(0.0, 240.0, per_camera * 3))
+            # Empty pictures teach little: one in six is kept.
+            busy = [t for t in times if len(world.visible(camera, t)) or rng.random() < 1 / 6]
+            for time_s in rng.permutation(busy)[:per_camera]:
+                yield Picture(renderer.frame(float(time_s)), world.visible(camera, float(time_s)), world)
+
+
+def write_dataset(folder: Path, per_camera: int) -> Path:
+    """Pictures and labels in Ultralytics' layout; returns the path of its data.yaml."""
+    import cv2
+
+    for part, seeds in (("train", TRAIN_SEEDS), ("val", CHECK_SEEDS)):
+        (folder / "images" / part).mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / part).mkdir(parents=True, exist_ok=True)
+        for index, picture in enumerate(pictures(seeds, per_camera)):
+            # A scrambled name: Ultralytics reads in the order of names when it does not shuffle.
+            name = f"{(index * 7919) % 99991:05d}"
+            cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), picture.image, [cv2.IMWRITE_JPEG_QUALITY, 97])
+            (folder / "labels" / part / f"{name}.txt").write_text(_labels(picture))
+        print(f"{part}: {index + 1} pictures", flush=True)
+    names = dict(enumerate(NAMES))
+    data = folder / "data.yaml"
+    data.write_text(json.dumps({"path": str(folder), "train": "images/train", "val": "images/val", "names": names}))
+    return data
+
+
+def _labels(picture: Picture) -> str:
+    height, width = picture.image.shape[:2]
+    lines = []
+    for box, kind, hidden in zip(picture.truth.boxes, picture.truth.classes, picture.truth.occluded, strict=True):
+        if hidden <= _HIDDEN:
+            x0, y0, x1, y1 = box / np.array([width, height, width, height])
+            lines.append(f"{kind} {(x0 + x1) / 2:.6f} {(y0 + y1) / 2:.6f} {x1 - x0:.6f} {y1 - y0:.6f}\n")
+    return "".join(lines)
+
+
+def train_detector(out: Path, work: Path, epochs: int, per_camera: int) -> Path:
+    """Draw, train, export; returns the path of the ONNX file."""
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import yaml_model_load
+
+    shutil.rmtree(work, ignore_errors=True)
+    data = write_dataset(work, per_camera)
+    architecture = yaml_model_load("yolo26n.yaml")
+    architecture["scales"] = {"n": [DEPTH, WIDTH, MAXIMUM_CHANNELS]}
+    scaled = work / "yolo26n.yaml"
+    scaled.write_text(json.dumps({key: value for key, value in architecture.items() if "yaml" not in key}))
+    model = YOLO(str(scaled), task="detect")
+    begin = time.perf_counter()
+    model.train(
+        data=str(data),
+        epochs=epochs,
+        imgsz=INPUT.width_px,
+        rect=True,  # 640 × 384, no mosaic
+        batch=8,
+        nbs=8,  # step after every batch
+        device="cpu",
+        workers=0,
+        optimizer="AdamW",
+        lr0=0.002,
+        lrf=0.02,
+        warmup_epochs=0.5,
+        cos_lr=True,
+        degrees=0.0,
+        translate=0.04,
+        scale=0.15,
+        hsv_h=0.01,
+        hsv_s=0.3,
+        hsv_v=0.25,
+        seed=1,
+        deterministic=True,
+        plots=False,
+        val=False,
+        project=str(work),
+        name="run",
+        exist_ok=True,
+        verbose=False,
+    )
+    print(f"training took {time.perf_counter() - begin:.0f} s", flush=True)
+    return export_detector(work / "run" / "weights" / "last.pt", out)
+
+
+def export_detector(weights: Path, out: Path) -> Path:
+    """ONNX with the end-to-end head and a batch axis of any size, and its manifest."""
+    from ultralytics import YOLO
+
+    exported = YOLO(str(weights)).export(
+        format="onnx", imgsz=(INPUT.height_px, INPUT.width_px), dynamic=True, simplify=True, opset=17
+    )
+    target = out / "demo_detector.onnx"
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(exported, target)
+    made_by = "python deploy/demo_models.py detector"
+    head = "ultralytics-end2end"
+    manifest = ModelManifest(
+        kind="detector",
+        version=VERSION,
+        input=INPUT,
+        class_names=NAMES,
+        head=head,
+        made_by=made_by,
+        licence_note=LICENCE,
+    )
+    write_manifest(target, manifest)
+    return target
+
+
+def check_detector(path: Path, per_camera: int = 20) -> dict[str, float]:
+    """Recall and precision at IoU 0.5 on worlds that the training never saw, and milliseconds per picture.
+
+    Recall counts vehicles hidden by at most a quarter, cut by at most a half and at least 24 px high; a detection is
+    false when it fits no vehicle at all, hidden ones included.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    wanted = found = right_class = right = detected = 0
+    spent = []
+    for picture in pictures(TEST_SEEDS, per_camera):
+        batch = preprocess(picture.image, INPUT)[None]
+        begin = time.perf_counter()
+        rows = session.run(None, {session.get_inputs()[0].name: batch})[0][0]
+        spent.append(time.perf_counter() - begin)
+        rows = rows[rows[:, 4] >= 0.35]
+        height, width = picture.image.shape[:2]
+        boxes = INPUT.place(width, height).back(rows[:, :4]).astype(np.float32)
+        overlaps = intersection_over_union(boxes, picture.truth.boxes)
+        detected += len(boxes)
+        if not len(picture.truth):
+            continue
+        right += int((overlaps.max(1, initial=0.0) >= 0.5).sum())
+        tall = picture.truth.boxes[:, 3] - picture.truth.boxes[:, 1] >= 24
+        open_ = tall & (picture.truth.occluded <= 0.25) & (picture.truth.cut <= 0.5)
+        wanted += int(open_.sum())
+        if len(boxes):
+            hit = (overlaps.max(0) >= 0.5) & open_
+            found += int(hit.sum())
+            same = rows[overlaps.argmax(0), 5].round().astype(int) == picture.truth.classes
+            right_class += int((hit & same).sum())
+    return {
+        "recall": found / wanted,
+        "precision": right / max(detected, 1),
+        "class_accuracy": right_class / max(found, 1),
+        "vehicles": wanted,
+        "inference_ms_p50": float(np.median(spent)) * 1e3,
+        "bytes": path.stat().st_size,
+    }
