@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from edge_app.config import SiteConfig
 from edge_app.contract.topics import ROOT
 from edge_app.demo_report import Run, print_opening, print_report, summarise
 from edge_app.errors import BrokerError, StoreError
+from edge_app.logs import LogSettings, configure
 from edge_app.pictures.album import Album
 from edge_app.received import Mail, read_mail
 from edge_app.simulation.configuration import Play, site_config
@@ -43,6 +44,7 @@ def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -
     `broker` is host:port; without it one is started here. Ctrl-C ends it early, with the score so far.
     """
     began_s = time.time()
+    configure(LogSettings(level="ERROR"))  # the terminal belongs to the subscriber
     if out is not None:
         _make_folder(out)
     with ExitStack() as stack:
@@ -123,14 +125,15 @@ class Watcher:
 
     def finish(self) -> None:
         """Wait until it has heard the node's goodbye."""
-        try:
-            self._process.wait(GOODBYE_S)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(GOODBYE_S)
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
+        """Whatever happened: it puts the terminal in order and ends."""
+        self._process.terminate()
+        try:
+            self._process.wait(GOODBYE_S)
+        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 

@@ -136,7 +136,7 @@ def _fact_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "frames processed",
             f"{summary['frames']}",
-            f"{_words(summary['fps'], '{:.0f}')} per second, drawing included",
+            f"{_words(summary['fps'], '{:.0f}')} per second, as the clock on the wall goes",
         ),
         ("pipeline alone", f"{_words(summary['pipeline_fps'], '{:.0f}')}", "frames per second of its own busy time"),
         ("outside the engines", _words(share, "{:.1%}"), "of that busy time"),

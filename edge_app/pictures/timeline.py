@@ -60,32 +60,23 @@ def timeline(
     figure, axes = style.pixel_canvas(round(width), round(bottom + BOTTOM))
     style.write(axes, (44, 62), title, 32, weight="bold")
     style.write(axes, (44, 94), subtitle, 16, style.MUTED)
-    scale = _Scale(begin_s, end_s)
-    _draw_lanes(axes, lanes, scale, width)
-    _draw_ticks(axes, scale, bottom, lanes)
-    identities = {track: m.global_id for m in matches for track in (m.from_.track, m.to.track)}
-    for pair in missed:
-        if pair[0] in drawn and pair[1] in drawn:
-            _draw_curve(axes, lanes, scale, (drawn[pair[0]], drawn[pair[1]]), style.MISSED, "missed")
+    chart = _Chart(axes, lanes, begin_s)
+    chart.draw_lanes(width)
+    chart.draw_ticks(end_s, bottom)
+    for ends in missed:
+        if set(ends) <= drawn.keys():
+            chart.draw_curve((drawn[ends[0]], drawn[ends[1]]), style.MISSED, "missed")
     for match in matches:
         ends = (match.from_.track, match.to.track)
-        if ends[0] in drawn and ends[1] in drawn:
+        if set(ends) <= drawn.keys():
             verdict = verdicts[ends] if verdicts is not None else None
             colour = style.WRONG if verdict == "wrong" else style.identity_colour(match.global_id)
-            _draw_curve(axes, lanes, scale, (drawn[ends[0]], drawn[ends[1]]), colour, verdict)
+            chart.draw_curve((drawn[ends[0]], drawn[ends[1]]), colour, verdict)
+    identities = {track: m.global_id for m in matches for track in (m.from_.track, m.to.track)}
     for tracklet in drawn.values():
-        _draw_bar(axes, lanes[tracklet.camera], scale, tracklet, identities.get(tracklet.id))
+        chart.draw_bar(tracklet, identities.get(tracklet.id))
     _draw_legend(axes, width, verdicts is not None)
     style.save(figure, path)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    begin_s: float
-    end_s: float
-
-    def x(self, time_s: float) -> float:
-        return LEFT + max(time_s - self.begin_s, 0.0) * PIXELS_PER_S
 
 
 def _layout(cameras: Sequence[str], tracklets: Sequence[Tracklet]) -> tuple[dict[str, _Lane], float]:
@@ -105,76 +96,79 @@ def _layout(cameras: Sequence[str], tracklets: Sequence[Tracklet]) -> tuple[dict
     return lanes, top - LANE_GAP
 
 
-def _draw_lanes(axes: Axes, lanes: Mapping[str, _Lane], scale: _Scale, width: float) -> None:
-    from matplotlib.patches import FancyBboxPatch
+@dataclass(frozen=True)
+class _Chart:
+    """Where things lie, and how they are drawn."""
 
-    for camera, lane in lanes.items():
-        box = FancyBboxPatch(
-            (44, lane.top),
-            width - 44 - RIGHT + 14,
-            lane.height,
-            boxstyle="round,pad=0,rounding_size=10",
-            fc=style.PANEL,
-            ec="none",
-            zorder=1,
+    axes: Axes
+    lanes: Mapping[str, _Lane]
+    begin_s: float
+
+    def x(self, time_s: float) -> float:
+        return LEFT + max(time_s - self.begin_s, 0.0) * PIXELS_PER_S
+
+    def draw_lanes(self, width: float) -> None:
+        from matplotlib.patches import FancyBboxPatch
+
+        for camera, lane in self.lanes.items():
+            box = FancyBboxPatch(
+                (44, lane.top),
+                width - 44 - RIGHT + 14,
+                lane.height,
+                boxstyle="round,pad=0,rounding_size=10",
+                fc=style.PANEL,
+                ec="none",
+                zorder=1,
+            )
+            self.axes.add_patch(box)
+            style.write(self.axes, (62, lane.top + lane.height / 2 - 4), camera, 17, weight="bold", va="baseline")
+            passages = f"{len(lane.rows)} passage" + ("" if len(lane.rows) == 1 else "s")
+            style.write(self.axes, (62, lane.top + lane.height / 2 + 15), passages, 12, style.MUTED)
+
+    def draw_ticks(self, end_s: float, bottom: float) -> None:
+        first = int(-(-self.begin_s // 10)) * 10
+        for time_s in range(first, int(end_s) + 1, 10):
+            x = self.x(time_s)
+            for lane in self.lanes.values():
+                self.axes.plot(
+                    [x, x], [lane.top, lane.top + lane.height], color=style.LINE, lw=0.7, alpha=0.6, zorder=1.5
+                )
+            style.write(self.axes, (x, bottom + 26), style.clock(time_s, 0), 12, style.MUTED, ha="center")
+
+    def draw_bar(self, tracklet: Tracklet, global_id: str | None) -> None:
+        from matplotlib.patches import FancyBboxPatch
+
+        left = self.x(tracklet.entry_time_s)
+        length = max(self.x(tracklet.exit_time_s) - left, LEAST_BAR_S * PIXELS_PER_S)
+        colour = style.FAINT if global_id is None else style.identity_colour(global_id)
+        bar = FancyBboxPatch(
+            (left, self.lanes[tracklet.camera].y(tracklet.id) - BAR_PX / 2),
+            length,
+            BAR_PX,
+            boxstyle=f"round,pad=0,rounding_size={BAR_PX / 2 - 0.5}",
+            fc=colour,
+            ec=style.PANEL,
+            lw=0.8,
+            zorder=4,
         )
-        axes.add_patch(box)
-        style.write(axes, (62, lane.top + lane.height / 2 - 4), camera, 17, weight="bold", va="baseline")
-        passages = f"{len(lane.rows)} passage" + ("" if len(lane.rows) == 1 else "s")
-        style.write(axes, (62, lane.top + lane.height / 2 + 15), passages, 12, style.MUTED)
+        self.axes.add_patch(bar)
 
+    def draw_curve(self, ends: tuple[Tracklet, Tracklet], colour: style.Colour, verdict: Verdict | None) -> None:
+        """An S from where the first passage ends to where the second begins."""
+        from matplotlib.patches import PathPatch
+        from matplotlib.path import Path as Curve
 
-def _draw_ticks(axes: Axes, scale: _Scale, bottom: float, lanes: Mapping[str, _Lane]) -> None:
-    first = int(-(-scale.begin_s // 10)) * 10
-    for time_s in range(first, int(scale.end_s) + 1, 10):
-        x = scale.x(time_s)
-        for lane in lanes.values():
-            axes.plot([x, x], [lane.top, lane.top + lane.height], color=style.LINE, lw=0.7, alpha=0.6, zorder=1.5)
-        style.write(axes, (x, bottom + 26), style.clock(time_s, 0), 12, style.MUTED, ha="center")
-
-
-def _draw_bar(axes: Axes, lane: _Lane, scale: _Scale, tracklet: Tracklet, global_id: str | None) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    left = scale.x(tracklet.entry_time_s)
-    length = max(scale.x(tracklet.exit_time_s) - left, LEAST_BAR_S * PIXELS_PER_S)
-    colour = style.FAINT if global_id is None else style.identity_colour(global_id)
-    bar = FancyBboxPatch(
-        (left, lane.y(tracklet.id) - BAR_PX / 2),
-        length,
-        BAR_PX,
-        boxstyle=f"round,pad=0,rounding_size={BAR_PX / 2 - 0.5}",
-        fc=colour,
-        ec=style.PANEL,
-        lw=0.8,
-        zorder=4,
-    )
-    axes.add_patch(bar)
-
-
-def _draw_curve(
-    axes: Axes,
-    lanes: Mapping[str, _Lane],
-    scale: _Scale,
-    ends: tuple[Tracklet, Tracklet],
-    colour: style.Colour,
-    verdict: Verdict | None,
-) -> None:
-    """An S from where the first passage ends to where the second begins."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path as Curve
-
-    first, second = ends
-    x1, y1 = scale.x(first.exit_time_s), lanes[first.camera].y(first.id)
-    x2, y2 = scale.x(second.entry_time_s), lanes[second.camera].y(second.id)
-    bend = max(abs(x2 - x1) * 0.5, 24.0)
-    points = [(x1, y1), (x1 + bend, y1), (x2 - bend, y2), (x2, y2)]
-    curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
-    width, alpha = {"wrong": (2.6, 1.0), "missed": (1.5, 0.9)}.get(verdict or "", (1.6, 0.9))
-    dashes = (0, (4, 3)) if verdict == "missed" else "solid"
-    gap = PathPatch(curve, fc="none", ec=style.BACKGROUND, lw=width + 2.2, alpha=0.55, zorder=2.9)  # at crossings
-    axes.add_patch(gap)
-    axes.add_patch(PathPatch(curve, fc="none", ec=colour, lw=width, alpha=alpha, linestyle=dashes, zorder=3))
+        first, second = ends
+        x1, y1 = self.x(first.exit_time_s), self.lanes[first.camera].y(first.id)
+        x2, y2 = self.x(second.entry_time_s), self.lanes[second.camera].y(second.id)
+        bend = max(abs(x2 - x1) * 0.5, 24.0)
+        points = [(x1, y1), (x1 + bend, y1), (x2 - bend, y2), (x2, y2)]
+        curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
+        width, alpha = {"wrong": (2.6, 1.0), "missed": (1.5, 0.9)}.get(verdict or "", (1.6, 0.9))
+        dashes = (0, (4, 3)) if verdict == "missed" else "solid"
+        gap = PathPatch(curve, fc="none", ec=style.BACKGROUND, lw=width + 2.2, alpha=0.55, zorder=2.9)  # at crossings
+        self.axes.add_patch(gap)
+        self.axes.add_patch(PathPatch(curve, fc="none", ec=colour, lw=width, alpha=alpha, linestyle=dashes, zorder=3))
 
 
 def _draw_legend(axes: Axes, width: float, with_truth: bool) -> None:
