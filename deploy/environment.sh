@@ -4,6 +4,7 @@
 #   environment edge          # deploy/lock/edge.txt: what the demo and a node need
 #   environment trainer       # deploy/lock/trainer.txt: everything, for the tests
 #
+# system_packages=1 lets the environment see the system's packages: on a Jetson, GStreamer and TensorRT come with JetPack.
 # Needs Python 3.10 or newer and the network; PYTHON=/path/to/python3 chooses an interpreter. uv is fetched when missing.
 # shellcheck shell=bash
 
@@ -46,15 +47,17 @@ install_packages() {
 # An empty .venv. Debian's own Python refuses `pip install` (PEP 668), so uv, where missing, goes into the environment.
 make_venv() {
     local python="$1" private="${XDG_CACHE_HOME:-$HOME/.cache}/crosslane/uv"
+    local see=()
+    [[ -z "${system_packages:-}" ]] || see=(--system-site-packages)
     rm -rf "$venv"
     if uv --version >/dev/null 2>&1; then
-        uv venv --quiet --python "$python" "$venv"
+        uv venv --quiet "${see[@]}" --python "$python" "$venv"
     elif "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-        "$python" -m venv "$venv"
+        "$python" -m venv "${see[@]}" "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
     elif "$python" -m pip --version >/dev/null 2>&1; then
         "$python" -m pip install --quiet --upgrade --target "$private" uv
-        "$private/bin/uv" venv --quiet --python "$python" "$venv"
+        "$private/bin/uv" venv --quiet "${see[@]}" --python "$python" "$venv"
         ln -s "$private/bin/uv" "$venv/bin/uv"
     else
         install_packages "$python has neither venv nor pip" \
