@@ -13,11 +13,11 @@ import argparse
 import json
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 from edge_app.contract.errors import MessageError
@@ -123,26 +123,27 @@ class Ledger:
         return message
 
 
-def watch(subscriber: Subscriber, ledger: Ledger, lines: LiveLines | PlainLines, until_offline: bool) -> None:
-    """Print what arrives, until SIGTERM, Ctrl-C, or (`until_offline`) a node says goodbye."""
-    stopped = False
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-
-    signal.signal(signal.SIGTERM, stop)
-    # Ctrl-C goes to everybody in the terminal: the node then says goodbye, which is still to be heard.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if until_offline else stop)
-    while not stopped:
+def watch(
+    subscriber: Subscriber, ledger: Ledger, lines: LiveLines | PlainLines, stop: threading.Event, until_offline: bool
+) -> None:
+    """Print what arrives, until stopped, or (`until_offline`) until a node says goodbye."""
+    while not stop.is_set():
         for topic, payload, retained in subscriber.turn():
             message = ledger.take(topic, payload, retained)
             if message is None:
                 continue
             lines.show(message)
-            left = isinstance(message, NodeState) and message.state == "offline" and not retained
-            stopped = stopped or (until_offline and left)
+            if until_offline and not retained and isinstance(message, NodeState) and message.state == "offline":
+                stop.set()
         lines.refresh(ledger.counts)
+
+
+def stop_on_signals(until_offline: bool) -> threading.Event:
+    """Set by SIGTERM and Ctrl-C. Ctrl-C goes to everybody in a terminal: a goodbye waited for is still to be heard."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN if until_offline else lambda *_: stop.set())
+    return stop
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, help="write every message to this file; made when listening has begun")
     parser.add_argument("--until-offline", action="store_true", help="end when a node says goodbye")
     options = parser.parse_args(arguments)
+    stop = stop_on_signals(options.until_offline)
     plain = options.plain or not sys.stdout.isatty()
     try:
         with ExitStack() as stack:
@@ -160,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
             stack.callback(subscriber.close)
             log = stack.enter_context(_opened(options.log)) if options.log else None
             lines = PlainLines() if plain else stack.enter_context(LiveLines(f"{options.topic} at {options.broker}"))
-            watch(subscriber, Ledger(log), lines, options.until_offline)
+            watch(subscriber, Ledger(log), lines, stop, options.until_offline)
     except EdgeError as error:
         print(f"watch: {error}", file=sys.stderr)
         return error.exit_code
