@@ -23,14 +23,17 @@ def main() -> None:
     parser.add_argument("--detector-epochs", type=int, default=8)
     parser.add_argument("--pictures-per-camera", type=int, default=16)
     parser.add_argument("--embedder-steps", type=int, default=700)
+    parser.add_argument("--detector-weights", type=Path, help="export these Ultralytics weights instead of training")
     parser.add_argument("--check-only", action="store_true", help="measure the models that are there")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.model in ("detector", "all"):
-        from demo_detector import check_detector, train_detector
+        from demo_detector import check_detector, export_detector, train_detector
 
         path = options.out / "demo_detector.onnx"
-        if not options.check_only:
+        if options.detector_weights:
+            export_detector(options.detector_weights, options.out)
+        elif not options.check_only:
             train_detector(options.out, options.work / "detector", options.detector_epochs, options.pictures_per_camera)
         print("detector", json.dumps(check_detector(path)), flush=True)
     if options.model in ("embedder", "all"):
