@@ -27,7 +27,7 @@ from edge_app.meter import Meter
 from edge_app.mqtt import MqttSettings
 from edge_app.outgoing import Letterhead, Row, Shed, birth_message, gap_row
 from edge_app.perception import Perception
-from edge_app.pipeline import POSITIONS, Association, Pipeline, Step
+from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
 from edge_app.prometheus import PrometheusEndpoint
 from edge_app.publish import Publisher
 from edge_app.saver import Saver
@@ -79,7 +79,7 @@ class Node:
             config_digest=config.digest,
         )
         self.perception = self._perception()
-        self.carried_over = self.perception.restore(parts)
+        carried_over = self.perception.restore(parts)
         site = Site(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
         saver = Saver(self.store, config.store, self._gap)
@@ -88,7 +88,8 @@ class Node:
             Association(site, parts),
             Journal(saver, self.letterhead, aggregates, self._clock),
             self.meter,
-            json.loads(parts.get(POSITIONS, b"{}")),
+            carried_over,
+            **json.loads(parts.get(PROGRESS, b"{}")),
         )
         self.cameras = Cameras(
             config.cameras,
@@ -146,15 +147,13 @@ class Node:
 
     def steps(self, stop: threading.Event) -> Iterator[Step]:
         """Run until stopped, or until every recording has been played and everything is decided."""
-        now = 0.0
-        for step in self.pipeline.run(self.cameras.ticks(stop), self.carried_over):
-            now = step.now
+        for step in self.pipeline.run(self.cameras.ticks(stop, self.pipeline.now or None)):
             self._count(step)
             yield step
         if stop.is_set():
-            self.pipeline.save(now)
+            self.pipeline.save()
         else:
-            yield from self.pipeline.finish(now or self.pipeline.association.state.decided_at_s)
+            yield from self.pipeline.finish()
             if self.publisher is not None and not self.publisher.flush(FLUSH_S):
                 log.warning("%d messages wait in the store for the broker", self.store.depth())
 

@@ -25,7 +25,7 @@ from edge_app.types import Frame, Tracklet, View
 
 DRAIN_STEP_S = 0.5
 DELIVERING_S = 2.0  # a camera without a frame for this long says nothing about its traffic
-POSITIONS = "sources/positions"  # part: camera → capture time of the last frame that was worked on
+PROGRESS = "pipeline/progress"  # part: `now` and `positions` of a `Pipeline`, from which a restart goes on
 
 
 class Association:
@@ -71,27 +71,29 @@ class Pipeline:
     association: Association
     journal: Journal
     meter: Meter
+    carried_over: list[Tracklet] = field(default_factory=list)  # what `Perception.restore` could not continue
     positions: dict[str, float] = field(default_factory=dict)  # camera → capture time of its last frame
+    now: float = 0.0  # capture time of the last step
 
-    def run(self, ticks: Iterable[tuple[float, list[Frame]]], carried_over: list[Tracklet]) -> Iterator[Step]:
-        """One `Step` per tick, already committed when it is yielded. `carried_over`: see `Perception.restore`."""
+    def run(self, ticks: Iterable[tuple[float, list[Frame]]]) -> Iterator[Step]:
+        """One `Step` per tick."""
         for now, frames in ticks:
             views, tracklets = self.perception.see(now, frames)
-            yield self._conclude(now, frames, views, carried_over + tracklets)
-            carried_over = []
+            yield self._conclude(now, frames, views, tracklets)
 
-    def finish(self, now: float) -> Iterator[Step]:
+    def finish(self) -> Iterator[Step]:
         """The recordings are over: close every track and let time pass until everything is decided."""
-        yield self._conclude(now, [], [], self.perception.end())
+        yield self._conclude(self.now, [], [], self.perception.end())
         while self.association.undecided:
-            now += DRAIN_STEP_S
-            yield self._conclude(now, [], [], [])
+            yield self._conclude(self.now + DRAIN_STEP_S, [], [], [])
 
-    def save(self, now: float) -> None:
+    def save(self) -> None:
         """Stopped in the middle: the open tracks go on after the next start."""
-        self.journal.write(now, self._parts())
+        if not self.carried_over:  # else no step was made yet, and writing now would lose them
+            self.journal.write(self.now, self._parts())
 
     def _conclude(self, now: float, frames: list[Frame], views: list[View], tracklets: list[Tracklet]) -> Step:
+        self.now, tracklets, self.carried_over = now, self.carried_over + tracklets, []
         with self.meter.stage("associate"):
             facts = self.association.step(tracklets, now, self.perception.seen_until(now))
         self.positions.update({frame.camera: frame.time_s for frame in frames})
@@ -104,5 +106,5 @@ class Pipeline:
 
     def _parts(self) -> dict[str, bytes | None]:
         """Everything a restart needs: open tracks, what changed in the association, and where each camera stands."""
-        positions = json.dumps(self.positions).encode()
-        return {**self.perception.snapshot(), **self.association.take_changes(), POSITIONS: positions}
+        progress = json.dumps({"now": self.now, "positions": self.positions}).encode()
+        return {**self.perception.snapshot(), **self.association.take_changes(), PROGRESS: progress}

@@ -34,16 +34,16 @@ def changes(before: State, after: State) -> dict[str, bytes | None]:
 
 
 def load(parts: Mapping[str, bytes]) -> State:
-    """The state that `changes` wrote; keys of others are ignored. Order of nodes is by arrival, then id."""
+    """The state that `changes` wrote; keys of others are ignored. Nodes are in the order in which they arrived."""
     groups: dict[str, Any] = {group: {} for group in GROUPS}
     for key in sorted(parts):
         group, _, name = key.removeprefix(PREFIX).partition("/")
         if key.startswith(PREFIX) and group in GROUPS:
             groups[group][name] = DECODE[group](json.loads(parts[key]))
     nodes: dict[str, Node] = groups.pop("nodes")
-    ordered = dict(sorted(nodes.items(), key=lambda item: (item[1].arrived_at_s, item[1].exit_time_s, item[0])))
+    ordered = sorted(nodes.values(), key=lambda n: (n.arrived_at_s, n.exit_time_s, n.camera, n.entry_time_s, n.id))
     counters: dict[str, Any] = json.loads(parts.get(COUNTERS, b"{}"))
-    return State(nodes=ordered, **groups, **counters)
+    return State(nodes={node.id: node for node in ordered}, **groups, **counters)
 
 
 def _encode(value: object) -> bytes:

@@ -18,12 +18,17 @@ def decide(draft: Draft) -> None:
     """Solve every open component and act on it; earlier entries first, since later ones may continue them."""
     rows = [node for node in draft.nodes.values() if not draft.is_final(node)]
     verdicts = weigh(draft, rows)
-    for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
+    for node in sorted(rows, key=_order):
         if node.decided != "pending" and node.id in verdicts:
             _reconsider(draft, node, verdicts[node.id])
-    for node in sorted(rows, key=lambda n: (n.entry_time_s, n.id)):
+    for node in sorted(rows, key=_order):
         if node.decided == "pending":
             _conclude(draft, draft.nodes[node.id], verdicts[node.id])
+
+
+def _order(node: Node) -> tuple[float, str, float, str]:
+    """By entry. Ids come last: they name the boot, and a restart must not change the order."""
+    return node.entry_time_s, node.camera, node.exit_time_s, node.id
 
 
 def _conclude(draft: Draft, node: Node, verdict: Verdict) -> None:

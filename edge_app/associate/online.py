@@ -39,7 +39,7 @@ def step(
     Returns:
         The new state and the facts that became decidable, in order.
     """
-    arrivals = sorted(arrivals, key=lambda t: (t.exit_time_s, t.id))
+    arrivals = sorted(arrivals, key=lambda t: (t.exit_time_s, t.camera, t.entry_time_s, t.id))
     if not arrivals and 0 <= now - state.decided_at_s < DECIDE_EVERY_S:
         return state, []
     draft = Draft(

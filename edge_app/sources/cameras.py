@@ -86,15 +86,17 @@ class Cameras:
         ]
         self._all = self._live
 
-    def ticks(self, stop: threading.Event) -> Iterator[Tick]:
+    def ticks(self, stop: threading.Event, resume_at: float | None = None) -> Iterator[Tick]:
         """Yields (now, frames) until `stop` is set or every camera has ended; to be called once.
+
+        `resume_at`: the `now` that was worked on last; in lockstep the next tick follows it, with or without frames.
 
         `now` never goes backwards and is never before a frame of its tick. Live cameras give a tick at least every
         half second, with or without frames, so that the pipeline can look after its clocks and at `states()`.
         """
         for camera in self._all:
             camera.start()
-        yield from self._live_ticks(stop) if self._live else self._paced_ticks(stop)
+        yield from self._live_ticks(stop) if self._live else self._paced_ticks(stop, resume_at)
 
     def states(self) -> dict[str, CameraStatus]:
         """How every camera is doing now; a fault shows here within a second of its limit."""
@@ -135,9 +137,9 @@ class Cameras:
             return self._clock()
         return self._playhead.position_s() if self._playhead else None
 
-    def _paced_ticks(self, stop: threading.Event) -> Iterator[Tick]:
+    def _paced_ticks(self, stop: threading.Event, resume_at: float | None) -> Iterator[Tick]:
         begin: tuple[float, float] | None = None  # monotonic time and capture time of the first tick
-        for now_s, frames in merged_ticks(self._recorded, self._tick_s, stop):
+        for now_s, frames in merged_ticks(self._recorded, self._tick_s, stop, resume_at):
             begin = begin or (self._clock.monotonic(), now_s)
             if self._speed:
                 due_s = begin[0] + (now_s - begin[1]) / self._speed

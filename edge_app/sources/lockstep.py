@@ -123,13 +123,13 @@ class RecordedCamera:
 
 
 def merged_ticks(
-    cameras: Sequence[RecordedCamera], tick_s: float, stop: threading.Event
+    cameras: Sequence[RecordedCamera], tick_s: float, stop: threading.Event, resume_at: float | None = None
 ) -> Iterator[tuple[float, list[Frame]]]:
     """Yields (end of tick, its frames); a tick is [k · tick_s, (k + 1) · tick_s) for a whole k.
 
-    The grid is absolute, so a resumed run has the ticks of an unbroken one. Frames are ordered by time, then by the
-    order of the cameras; one camera may have several in a tick. Ticks without frames are yielded too, but a pause
-    longer than a minute in all cameras at once is skipped.
+    The grid is absolute, so a run resumed after the tick `resume_at` has the ticks of an unbroken one. Frames are
+    ordered by time, then by the order of the cameras; one camera may have several in a tick. Ticks without frames are
+    yielded too, but a pause longer than a minute in all cameras at once is skipped.
     """
     heads: dict[int, Frame] = {}
 
@@ -142,10 +142,10 @@ def merged_ticks(
 
     for index in range(len(cameras)):
         advance(index)
-    tick = None
+    tick = None if resume_at is None else round(resume_at / tick_s)  # a tick is called by its end
     while heads and not stop.is_set():
         first_tick = min(_tick_of(frame.time_s, tick_s) for frame in heads.values())
-        if tick is None or (first_tick - tick) * tick_s > _LONGEST_GAP_S:
+        if tick is None or first_tick < tick or (first_tick - tick) * tick_s > _LONGEST_GAP_S:
             tick = first_tick
         frames = []
         for index in range(len(cameras)):

@@ -68,6 +68,18 @@ def test_a_run_resumed_at_a_tick_is_the_tail_of_the_unbroken_one(clips):
         assert without_sequence[0] == without_sequence[1]
 
 
+def test_ticks_without_frames_are_not_lost_between_two_runs():
+    slow = recording("gate", "sim://town/gate?fidelity=detections&fps=4&seconds=4")
+    whole = told(played(Cameras([slow], "lockstep")))
+    assert sum(not frames for _, frames in whole) > len(whole) / 2
+    for cut in range(1, len(whole)):
+        seen = [frame for _, frames in whole[:cut] for frame in frames]
+        cameras = Cameras([slow], "lockstep", resume_after={"gate": seen[-1][1]})
+        tail = list(cameras.ticks(threading.Event(), resume_at=whole[cut - 1][0]))
+        cameras.close()
+        assert [now_s for now_s, _ in tail] == [now_s for now_s, _ in whole[cut:]]
+
+
 def test_a_recording_that_fails_is_left_out_and_the_others_go_on(clips, tmp_path):
     missing = recording("gone", tmp_path / "none.mp4")
     cameras = Cameras([missing, *clips], "lockstep")
