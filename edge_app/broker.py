@@ -7,7 +7,9 @@ Everything else uses a real broker (`deploy/broker`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import socket
 import threading
 from types import TracebackType
@@ -21,11 +23,13 @@ START_TIMEOUT_S = 10.0
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on right now, outside the range from which the system serves outgoing connections."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+    raise BrokerError("no free port between 20000 and 30000; is something listening on all of them?")
 
 
 class EmbeddedBroker:

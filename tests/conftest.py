@@ -64,14 +64,18 @@ class Mosquitto:
         with self._log.open("ab") as log:
             command = [MOSQUITTO, "-v", "-c", str(self._configuration)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        until_s = time.monotonic() + 10
+        return self.wait_for(self.port)
+
+    def wait_for(self, port: int) -> "Mosquitto":
+        """Until it listens there; it opens its listeners one after the other."""
+        until_s = time.monotonic() + 20
         while time.monotonic() < until_s:
-            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), timeout=1):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, port), timeout=1):
                 return self
-            if self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 break
             time.sleep(0.02)
-        raise RuntimeError(f"mosquitto did not start: {self.log()}")
+        raise RuntimeError(f"mosquitto does not listen on {port}: {self.log()}")
 
     def stop(self) -> None:
         """As an operator stops it: with `persistence true`, sessions and retained messages survive."""

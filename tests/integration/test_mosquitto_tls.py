@@ -78,7 +78,7 @@ def tls_broker(make_mosquitto, authority):
     def make(certificate, key, lines=""):
         plain = free_port()
         listener = f"cafile {authority.ca}\ncertfile {certificate}\nkeyfile {key}\n{lines}listener {plain} 127.0.0.1\n"
-        return make_mosquitto(listener=listener), plain
+        return make_mosquitto(listener=listener).wait_for(plain), plain
 
     return make
 
