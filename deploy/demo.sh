@@ -82,7 +82,9 @@ check_opencv() {
     "$venv/bin/python" -c 'import cv2' || fail "OpenCV still does not load"
 }
 
-wanted="$(cat "$lock" "$root/pyproject.toml" | sha256sum | cut -d ' ' -f 1)" || fail "$lock is missing; clone the repository anew"
+# What .venv was made for; a changed lock, or a clone that was moved, makes it anew.
+wanted="$({ cat "$lock" "$root/pyproject.toml" && printf '%s' "$root"; } | sha256sum | cut -d ' ' -f 1)" ||
+    fail "$lock is missing; clone the repository anew"
 if [[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]] || ! new_enough "$venv/bin/python"; then
     python="$(find_python)"
     say "preparing $venv (once), with $("$python" --version)"

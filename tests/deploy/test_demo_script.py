@@ -39,7 +39,8 @@ def test_a_second_run_starts_at_once_with_every_option(clone):
     script(clone / ".venv" / "bin" / "edge-app", 'printf "%s|" "$@"')
     os.symlink(sys.executable, clone / ".venv" / "bin" / "python")
     contents = b"".join((clone / name).read_bytes() for name in ("deploy/lock/edge.txt", "pyproject.toml"))
-    (clone / ".venv" / ".edge-lock").write_text(hashlib.sha256(contents).hexdigest() + "\n")
+    digest = hashlib.sha256(contents + str(clone).encode()).hexdigest()
+    (clone / ".venv" / ".edge-lock").write_text(digest + "\n")
     done = run(clone, "--seconds", "20", "--out", "a folder")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "demo|--seconds|20|--out|a folder|"
