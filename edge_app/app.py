@@ -20,7 +20,7 @@ from edge_app.crops import CropSelector
 from edge_app.detect import open_detector
 from edge_app.embed import open_embedder
 from edge_app.errors import SourceError
-from edge_app.health import Health
+from edge_app.health import Health, clock_state
 from edge_app.heartbeat import Heartbeat
 from edge_app.journal import Journal
 from edge_app.meter import Meter
@@ -77,6 +77,7 @@ class Node:
             boot_id=self.store.boot_id,
             embedding_version=self.embedder.version,
             config_digest=config.digest,
+            clock_state=clock_state(),
         )
         self.perception = self._perception()
         carried_over = self.perception.restore(parts)
@@ -122,7 +123,7 @@ class Node:
             publisher,
             self.store,
             cameras=self.cameras.states,
-            problem=lambda: self.pipeline.journal.problem,
+            problem=lambda: self.pipeline.journal.problem or publisher.status.problem,
             clock=self._clock,
         )
         heartbeat.start()

@@ -92,21 +92,19 @@ def _links(config: SiteConfig) -> str:
 
 
 def _store(config: SiteConfig) -> str:
-    from edge_app.store import Store
+    from edge_app.store import check_store
 
-    store = Store(config.store.path)
-    try:
-        return f"{config.store.path}, {store.depth()} unsent messages"
-    finally:
-        store.close()
+    return check_store(config.store.path)
 
 
 def _broker(config: SiteConfig) -> str:
     from edge_app.errors import BrokerError
-    from edge_app.mqtt import check_broker
+    from edge_app.mqtt import check_broker, configuration_problems
 
     assert config.mqtt is not None
-    problem = check_broker(config.mqtt, f"crosslane-check-{config.node}")
+    if problems := configuration_problems(config.mqtt):
+        raise ConfigurationError(problems)
+    problem = check_broker(config.mqtt, f"crosslane-{config.node}")
     if problem is not None:
         raise BrokerError(problem)
     return f"{config.mqtt.where()} answers"

@@ -6,13 +6,14 @@ import difflib
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_app.aggregate import AggregateSettings
 from edge_app.associate.settings import AssociateSettings, LinkSettings
+from edge_app.contract.envelope import SLUG_PATTERN
 from edge_app.crops import CropSettings
 from edge_app.detect import DetectorSettings
 from edge_app.embed import EmbedderSettings
@@ -26,7 +27,7 @@ from edge_app.store import StoreSettings
 from edge_app.track import TrackSettings
 from edge_app.tracklets import TrackletSettings
 
-SLUG = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=SLUG_PATTERN, max_length=32)]
 
 
 class TickSettings(Settings):
@@ -45,9 +46,9 @@ class SiteConfig(Settings):
 
     model_config = ConfigDict(hide_input_in_errors=True)  # a rejected address may hold a password
 
-    site: str = Field(pattern=SLUG)
+    site: Name
     """Name of the site in every topic."""
-    node: str = Field(pattern=SLUG)
+    node: Name
     """Name of this device in every topic and id; unique within the site."""
     cameras: tuple[CameraSettings, ...] = Field(min_length=1)
     """The cameras of this node."""

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AwareDatetime, ConfigDict, Field, field_validator, model_validator
 
+from edge_app.contract.envelope import SLUG_PATTERN
 from edge_app.errors import SourceError
 from edge_app.settings import Settings
 
@@ -35,8 +36,8 @@ class CameraSettings(Settings):
 
     model_config = ConfigDict(hide_input_in_errors=True)  # a rejected address may hold a password
 
-    id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
-    """Name of the camera in every message: 1 to 32 of a-z, 0-9 and -, neither first nor last a -."""
+    id: str = Field(pattern=SLUG_PATTERN, max_length=32)
+    """Name of the camera in every message: up to 32 letters, digits and single - or _ between them."""
     source: str = Field(min_length=1)
     """A file, rtsp://…, rtsps://…, sim://…, gst://<GStreamer pipeline> or csi://<sensor>?width=…&height=…&fps=…"""
     fps: float | None = Field(default=None, gt=0, le=240)
