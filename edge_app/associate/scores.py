@@ -24,8 +24,7 @@ BINS = 80
 EDGES = np.linspace(-1.0, 1.0, BINS + 1)
 CENTRES = 0.5 * (EDGES[:-1] + EDGES[1:])
 BANDWIDTH = 0.035
-PRIOR_WEIGHT = 12.0  # observations that the prior is worth to the site
-PAIR_WEIGHT = 20.0  # observations that the site is worth to a pair
+PAIR_WEIGHT = 20.0  # observations that the site is worth to a pair, or as many as the prior is worth
 MEMORY = 0.998  # decay per observation
 LIMIT = 6.0  # nats; no single look is worth more
 MEAN_WEIGHT = 10.0  # tracklets before a camera's mean is trusted half
@@ -96,11 +95,10 @@ def _leaning(counts: NDArray[np.float64], on: NDArray[np.float64], weight: float
 
 def evidence_curve(pair: Calibration, site: Calibration, prior: SimilarityPrior) -> Curve:
     """(BINS,) log likelihood ratio at the bin centres, non-decreasing, within ±LIMIT."""
-    genuine = _leaning(site.genuine, _normal(prior.genuine_mean, prior.genuine_std), PRIOR_WEIGHT)
-    impostor = _leaning(site.impostor, _normal(prior.impostor_mean, prior.impostor_std), PRIOR_WEIGHT)
-    ratio = np.log(_leaning(pair.genuine, genuine, PAIR_WEIGHT)) - np.log(
-        _leaning(pair.impostor, impostor, PAIR_WEIGHT)
-    )
+    genuine = _leaning(site.genuine, _normal(prior.genuine_mean, prior.genuine_std), prior.observations)
+    impostor = _leaning(site.impostor, _normal(prior.impostor_mean, prior.impostor_std), prior.observations)
+    weight = max(PAIR_WEIGHT, prior.observations)
+    ratio = np.log(_leaning(pair.genuine, genuine, weight)) - np.log(_leaning(pair.impostor, impostor, weight))
     rising = 0.5 * (np.maximum.accumulate(ratio) + np.minimum.accumulate(ratio[::-1])[::-1])
     return np.clip(rising, -LIMIT, LIMIT)
 

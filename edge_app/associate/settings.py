@@ -56,6 +56,9 @@ class SimilarityPrior(Settings):
     """Mean similarity of tracklets of two vehicles."""
     impostor_std: float = Field(default=0.22, gt=0)
     """Its standard deviation."""
+    observations: float = Field(default=12.0, gt=0)
+    """Pairs of tracklets this prior is worth. Raise it where it was measured for this embedder and the site cannot
+    teach better: few tracklets, or the same few objects again and again."""
 
 
 class AssociateSettings(Settings):
