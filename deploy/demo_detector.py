@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from edge_app.simulation.shapes import CLASS_NAMES
 from edge_app.simulation.world import Visible, World
 from edge_app.types import Frame
 
+if TYPE_CHECKING:
+    from ultralytics import YOLO
+
 NAMES = (*CLASS_NAMES, "person")
 INPUT = InputSpec(width_px=640, height_px=384, channel_order="RGB", resize="letterbox", pad_value=114)
 DEPTH, WIDTH, MAXIMUM_CHANNELS = 0.33, 0.125, 1024  # of the YOLO26 family; nano is 0.5, 0.25, 1024
@@ -31,7 +35,9 @@ LICENCE = (
     "Trained with Ultralytics YOLO (AGPL-3.0) on pictures drawn by this project; whoever ships these weights in a "
     "product should read Ultralytics' licence terms or train a detector of another origin."
 )
-TRAIN_SEEDS, CHECK_SEEDS, TEST_SEEDS = range(1000, 1028), range(1900, 1902), range(2000, 2004)
+FIRST_SEEDS, SECOND_SEEDS = range(1000, 1028), range(1100, 1128)
+CHECK_SEEDS, TEST_SEEDS = range(1900, 1902), range(2000, 2004)
+PICTURES_PER_CAMERA = 16
 _CHECK_SCORE = 0.35
 _HIDDEN = 0.8  # vehicles hidden more than this are not labelled
 
@@ -62,14 +68,14 @@ def pictures(seeds: range, per_camera: int) -> Iterator[Picture]:
                 yield Picture(renderer.frame(float(time_s)), world.visible(camera, float(time_s)), world)
 
 
-def write_dataset(folder: Path, per_camera: int) -> Path:
+def write_dataset(folder: Path, seeds: range) -> Path:
     """Pictures and labels in Ultralytics' layout; returns the path of its data.yaml."""
     import cv2
 
-    for part, seeds in (("train", TRAIN_SEEDS), ("val", CHECK_SEEDS)):
+    for part, worlds in (("train", seeds), ("val", CHECK_SEEDS)):
         (folder / "images" / part).mkdir(parents=True, exist_ok=True)
         (folder / "labels" / part).mkdir(parents=True, exist_ok=True)
-        for index, picture in enumerate(pictures(seeds, per_camera)):
+        for index, picture in enumerate(pictures(worlds, PICTURES_PER_CAMERA)):
             # A scrambled name: Ultralytics reads in the order of names when it does not shuffle.
             name = f"{(index * 7919) % 99991:05d}"
             cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), picture.image, [cv2.IMWRITE_JPEG_QUALITY, 97])
@@ -91,18 +97,30 @@ def _labels(picture: Picture) -> str:
     return "".join(lines)
 
 
-def train_detector(out: Path, work: Path, epochs: int, per_camera: int) -> Path:
-    """Draw, train, export; returns the path of the ONNX file."""
+def train_detector(out: Path, work: Path, epochs: int, first: Path | None = None) -> Path:
+    """Draw, train, export; returns the path of the ONNX file.
+
+    Two phases of `epochs` on pictures of different worlds, the second with a smaller step; `first` are the weights of
+    a first phase that was trained before.
+    """
     from ultralytics import YOLO
     from ultralytics.nn.tasks import yaml_model_load
 
+    work.mkdir(parents=True, exist_ok=True)
+    if first is None:
+        architecture = yaml_model_load("yolo26n.yaml")
+        architecture["scales"] = {"n": [DEPTH, WIDTH, MAXIMUM_CHANNELS]}
+        scaled = work / "yolo26n.yaml"
+        scaled.write_text(json.dumps({key: value for key, value in architecture.items() if "yaml" not in key}))
+        first = _fit(YOLO(str(scaled), task="detect"), work / "first", FIRST_SEEDS, epochs, 0.002)
+    second = _fit(YOLO(str(first)), work / "second", SECOND_SEEDS, epochs, 0.001)
+    return export_detector(second, out)
+
+
+def _fit(model: YOLO, work: Path, seeds: range, epochs: int, step_size: float) -> Path:
+    """Train on the worlds of these seeds; returns the path of the weights."""
     shutil.rmtree(work, ignore_errors=True)
-    data = write_dataset(work, per_camera)
-    architecture = yaml_model_load("yolo26n.yaml")
-    architecture["scales"] = {"n": [DEPTH, WIDTH, MAXIMUM_CHANNELS]}
-    scaled = work / "yolo26n.yaml"
-    scaled.write_text(json.dumps({key: value for key, value in architecture.items() if "yaml" not in key}))
-    model = YOLO(str(scaled), task="detect")
+    data = write_dataset(work, seeds)
     begin = time.perf_counter()
     model.train(
         data=str(data),
@@ -114,7 +132,7 @@ def train_detector(out: Path, work: Path, epochs: int, per_camera: int) -> Path:
         device="cpu",
         workers=0,
         optimizer="AdamW",
-        lr0=0.002,
+        lr0=step_size,
         lrf=0.02,
         warmup_epochs=0.5,
         cos_lr=True,
@@ -134,7 +152,7 @@ def train_detector(out: Path, work: Path, epochs: int, per_camera: int) -> Path:
         verbose=False,
     )
     print(f"training took {time.perf_counter() - begin:.0f} s", flush=True)
-    return export_detector(work / "run" / "weights" / "last.pt", out)
+    return work / "run" / "weights" / "last.pt"
 
 
 def export_detector(weights: Path, out: Path) -> Path:

@@ -1,7 +1,7 @@
 """Makes the demo's two models from the simulated site: `python deploy/demo_models.py all --out configs/models`.
 
-Needs the extra `detector` (torch, ultralytics, onnx) and opencv; about half an hour on two cores. The results are
-committed under configs/models, so nobody has to run this to see the demo.
+Needs the extra `detector` (torch, ultralytics, onnx) and opencv, and about three quarters of an hour on two cores. The
+results are committed under configs/models, so nobody has to run this to see the demo.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("configs/models"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "crosslane-demo-models")
     parser.add_argument("--detector-epochs", type=int, default=8)
-    parser.add_argument("--pictures-per-camera", type=int, default=16)
+    parser.add_argument("--detector-first", type=Path, help="weights of the detector's first phase, to skip it")
     parser.add_argument("--embedder-steps", type=int, default=700)
     parser.add_argument("--detector-weights", type=Path, help="export these Ultralytics weights instead of training")
     parser.add_argument("--check-only", action="store_true", help="measure the models that are there")
@@ -34,7 +34,7 @@ def main() -> None:
         if options.detector_weights:
             export_detector(options.detector_weights, options.out)
         elif not options.check_only:
-            train_detector(options.out, options.work / "detector", options.detector_epochs, options.pictures_per_camera)
+            train_detector(options.out, options.work / "detector", options.detector_epochs, options.detector_first)
         print("detector", json.dumps(check_detector(path)), flush=True)
     if options.model in ("embedder", "all"):
         from demo_embedder import train_embedder
