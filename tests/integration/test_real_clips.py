@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from clips import clip_config, cut, first_of_terrace
+from real_clips import clip_config, cut, first_of_terrace
 
 from edge_app import app
 from edge_app.config import parse
@@ -16,7 +16,7 @@ from edge_app.received import facts_of
 from edge_app.replay import replay_site
 from edge_app.simulation.score import standing_matches
 
-PEOPLE_WHO_COME = 5  # in the first 42 seconds, counted by eye: each of them is in both views
+PEOPLE = 4  # who come in the first 42 seconds, counted by eye: each of them is in both views
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_people_are_seen_again_on_the_other_camera(shared_data, mosquitto, subsc
     assert {message.embedding_version for message in subscriber.of(Match)} == {"osnet-x0.25-msmt17"}
     matches = standing_matches(facts_of(received))
     crossed = [match for match in matches if match.link == "south--north"]
-    assert 3 <= len(crossed) <= PEOPLE_WHO_COME
+    assert PEOPLE - 1 <= len(crossed) <= PEOPLE + 1  # of the five matches of this recording four are right, by eye
     assert all(match.class_name == "person" and 15 <= match.transit_s <= 110 for match in crossed)
     assert len({match.global_id for match in crossed}) == len(crossed)
 

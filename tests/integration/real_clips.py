@@ -9,7 +9,7 @@ import yaml
 
 from edge_app.config import SiteConfig, parse
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "edge"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "edge"
 TERRACE_FIRST_S = 42.0  # people come one by one
 NORTH_FIRST = {"start_time": "2000-01-01T12:01:00Z"}
 
