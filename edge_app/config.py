@@ -96,11 +96,20 @@ def load(path: Path) -> SiteConfig:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError([f"cannot be read: {error.strerror}"], str(path)) from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigurationError([f"is not YAML: {_place(error)}"], str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"is not YAML: {' '.join(str(error).split())}"], str(path)) from None
     if not isinstance(raw, dict):
         raise ConfigurationError(["expected a mapping of settings (site:, node:, cameras:, …)"], str(path))
     return parse(raw, path)
+
+
+def _place(error: yaml.MarkedYAMLError) -> str:
+    """Where and what, without the text around it: nobody knows what secrets stand in a broken file."""
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + ", ".join(part for part in (error.context, error.problem) if part)
 
 
 def parse(raw: dict[str, Any], path: Path) -> SiteConfig:
@@ -133,7 +142,8 @@ def _plain(item: Any) -> str:
         return f"{where}: missing"
     message = item["msg"].removeprefix("Value error, ")
     came = item.get("input")
-    secret = isinstance(came, str) and "@" in came  # an address with a password must not reach a log
+    # an address with a password must not reach a log, nor one that stands where its variable's name belongs
+    secret = "password" in where or (isinstance(came, str) and "@" in came)
     shown = isinstance(came, str | int | float | bool) and not secret
     return f"{where or 'configuration'}: {message}" + (f" (got {came!r})" if shown else "")
 
@@ -156,11 +166,16 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _cross_checks(raw: dict[str, Any]) -> list[str]:
     """What no single setting can know; reads raw values, so that these mistakes are listed with all others."""
-    cameras = [c.get("id") for c in raw.get("cameras") or () if isinstance(c, dict)]
-    links = [x for x in raw.get("links") or () if isinstance(x, dict)]
-    problems = [f"cameras: the id {name!r} is used {n} times" for name, n in Counter(cameras).items() if n > 1]
-    ends = [(x.get("from_camera"), x.get("to_camera")) for x in links]
-    problems += [f"links: {a} → {b} is given {n} times" for (a, b), n in Counter(ends).items() if n > 1]
+    cameras = [camera.get("id") for camera in _mappings(raw.get("cameras"))]
+    links = _mappings(raw.get("links"))
+    problems = [
+        f"cameras: the id {name!r} is used {n} times"
+        for name, n in Counter(str(c) for c in cameras if c is not None).items()
+        if n > 1
+    ]
+    ends = [(link.get("from_camera"), link.get("to_camera")) for link in links]
+    ways = Counter(f"{from_} → {to}" for from_, to in ends)
+    problems += [f"links: {way} is given {n} times" for way, n in ways.items() if n > 1]
     for index, pair in enumerate(ends):
         for key, name in zip(("from_camera", "to_camera"), pair, strict=True):
             if name is not None and name not in cameras:
@@ -168,6 +183,11 @@ def _cross_checks(raw: dict[str, Any]) -> list[str]:
                 hint = f"did you mean {near[0]!r}?" if near else f"the cameras are {', '.join(map(str, cameras))}"
                 problems.append(f"links.{index}.{key}: there is no camera {name!r}; {hint}")
     return problems
+
+
+def _mappings(raw: Any) -> list[dict[str, Any]]:
+    """The mappings in what should be a list of them; what is none is somebody else's mistake to name."""
+    return [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
 
 
 def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
