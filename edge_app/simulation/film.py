@@ -17,7 +17,7 @@ class Film:
     def __init__(self, site: str, camera: str, difficulty: float, size: tuple[int, int]) -> None:
         """`size` is (height, width) in pixels."""
         rng = np.random.default_rng(name_code(site, camera, "film"))
-        strength = 0.35 + 1.3 * difficulty
+        strength = 0.2 + 0.8 * difficulty
         self._gains = 1.0 + strength * rng.uniform(-0.1, 0.1, 3)
         self._exposure = 1.0 + strength * rng.uniform(-0.12, 0.1)
         self._gamma = 1.0 + strength * rng.uniform(-0.14, 0.14)
@@ -25,7 +25,7 @@ class Film:
         self._phases = rng.uniform(0, 2 * np.pi, 2)
         self._quality = int(92 - 28 * difficulty - rng.integers(0, 12))
         self._soft = bool(rng.random() < 0.2 + 0.4 * difficulty)
-        sigma = 1.5 + 5.0 * difficulty * rng.uniform(0.6, 1.2)
+        sigma = 1.5 + 4.0 * difficulty * rng.uniform(0.6, 1.2)
         self._noise = [np.rint(rng.normal(0, sigma, (*size, 3))).astype(np.int16) for _ in range(_TILES)]
         self._seed = name_code(site, camera)
 

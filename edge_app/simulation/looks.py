@@ -70,7 +70,7 @@ _FLEET_SHARES = np.array([0.22, 0.2, 0.12, 0.2, 0.16, 0.1])
 
 def fleet_share(difficulty: float) -> float:
     """Share of vehicles that belong to one of a few fleets of look-alikes."""
-    return 0.05 + 0.35 * difficulty**2
+    return 0.05 + 0.35 * difficulty**3
 
 
 def draw_look(rng: np.random.Generator, difficulty: float) -> Look:
@@ -79,7 +79,8 @@ def draw_look(rng: np.random.Generator, difficulty: float) -> Look:
     tint = 1.0 + rng.normal(0.0, 0.035 * (1.0 - 0.6 * difficulty), 3)
     tint_values = (float(tint[0]), float(tint[1]), float(tint[2]))
     if chances[0] < fleet_share(difficulty):
-        return Look(*_FLEETS[_pick(_FLEET_SHARES, chances[1])], tint_values)
+        shape, paint, livery = _FLEETS[_pick(_FLEET_SHARES, chances[1])]
+        return Look(shape, paint, tuple(sorted([*livery, *_own_mark(livery, chances, difficulty)])), tint_values)
     shape = _PRIVATE[_pick(np.array([share for _, share in _PRIVATE]), chances[1])][0]
     paints = round(10 - 5 * difficulty**2)
     paint = list(PAINT)[_pick(_FREQUENCY[:paints], chances[2])]
@@ -92,6 +93,16 @@ def draw_look(rng: np.random.Generator, difficulty: float) -> Look:
             if all(_may_join(name, other) for other, _ in marks):
                 marks.append((name, colour))
     return Look(shape, paint, tuple(sorted(marks)), tint_values)
+
+
+def _own_mark(livery: tuple[tuple[str, str], ...], chances: np.ndarray, difficulty: float) -> list[tuple[str, str]]:
+    """What sets one vehicle of a fleet apart, where it has such a thing at all: an advertisement, a repaired door."""
+    threshold = 0.9 * (1.0 - difficulty)
+    if chances[2] >= threshold:
+        return []
+    name = list(MARKS)[int(chances[3] * len(MARKS))]
+    colour = list(MARK_PAINT)[int(chances[4] * len(MARK_PAINT))]
+    return [(name, colour)] if all(_may_join(name, other) for other, _ in livery) else []
 
 
 def draw_person_look(rng: np.random.Generator) -> Look:

@@ -118,11 +118,11 @@ def _town() -> Site:
         "harbour", "front", Pose((39.0, -11.5, 6.8), (23.5, -0.6, 0.3), 0.84), 8.5, (0.92, 0.5), scenery="harbour"
     )
     links = (
-        LinkSpec("gate", "market", 0.5, 14.0, 0.09),
-        LinkSpec("gate", "bridge", 0.36, 21.0, 0.1),
-        LinkSpec("market", "harbour", 0.8, 17.0, 0.09),
-        LinkSpec("bridge", "harbour", 0.78, 12.0, 0.09),
-        LinkSpec("harbour", "gate", 0.4, 26.0, 0.11),
+        LinkSpec("gate", "market", 0.5, 14.0, 0.08),
+        LinkSpec("gate", "bridge", 0.36, 21.0, 0.09),
+        LinkSpec("market", "harbour", 0.8, 17.0, 0.08),
+        LinkSpec("bridge", "harbour", 0.78, 12.0, 0.08),
+        LinkSpec("harbour", "gate", 0.4, 26.0, 0.09),
     )
     entries = (Entry("gate", 0.17), Entry("market", 0.07), Entry("bridge", 0.07), Entry("harbour", 0.03))
     return Site("town", (gate, market, bridge, harbour), links, entries, warm_up_s=150.0)
@@ -146,7 +146,7 @@ def _grid(count: int) -> Site:
         down = (row + 1) % rows * columns + column
         targets = sorted({target for target in (right, down) if target < count and target != index})
         for target in targets:
-            median, sigma = float(rng.uniform(12.0, 40.0)), float(rng.uniform(0.09, 0.14))
+            median, sigma = float(rng.uniform(12.0, 40.0)), float(rng.uniform(0.08, 0.13))
             links.append(LinkSpec(cameras[index].id, cameras[target].id, 0.8 / len(targets), median, sigma))
     entries = tuple(Entry(camera.id, 0.035) for camera in cameras)
     return Site(f"grid-{count}", tuple(cameras), tuple(links), entries, warm_up_s=240.0)
