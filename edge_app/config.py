@@ -81,8 +81,9 @@ class SiteConfig(Settings):
 
     @property
     def digest(self) -> str:
-        """Names this configuration in every message."""
-        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """Names this configuration in every message. Where it is stored says nothing about what is said."""
+        text = self.model_dump_json(exclude={"store"})
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def delivers_detections(self) -> bool:

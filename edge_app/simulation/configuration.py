@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge_app.config import SiteConfig, parse
+from edge_app.errors import ConfigurationError
 from edge_app.simulation.world import START_S, World
 
 MODELS = Path(__file__).resolve().parents[2] / "configs" / "models"
@@ -26,7 +27,12 @@ class Play:
 
     def world(self) -> World:
         """Raises ConfigurationError for an unknown site."""
-        return World(self.site, seed=self.seed, difficulty=self.difficulty, seconds=self.seconds, start_s=self.start_s)
+        try:
+            return World(
+                self.site, seed=self.seed, difficulty=self.difficulty, seconds=self.seconds, start_s=self.start_s
+            )
+        except ValueError as error:
+            raise ConfigurationError([str(error)], "simulated site") from None
 
 
 def site_config(play: Play, store: Path, mqtt: dict[str, Any] | None = None, models: Path = MODELS) -> SiteConfig:
