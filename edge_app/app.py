@@ -144,6 +144,7 @@ class Node:
             self.embedder,
             TrackletBuilder(config.node, names, zones, config.tracklets),
             self.meter,
+            {camera.id: camera.area for camera in config.cameras if camera.area is not None},
         )
 
     def steps(self, stop: threading.Event) -> Iterator[Step]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edge_app.area import Polygon, within
 from edge_app.crops import CropSelector
 from edge_app.errors import StoreError
 from edge_app.meter import Meter
@@ -28,6 +29,7 @@ class Perception:
     embedder: Embedder
     builder: TrackletBuilder
     meter: Meter
+    areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
 
     def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
         """One tick: the views that were embedded, and the tracklets of the tracks that ended."""
@@ -37,6 +39,8 @@ class Perception:
         ended: list[str] = []
         for frame, detections in zip(frames, found, strict=True):
             with self.meter.stage("track"):
+                if frame.camera in self.areas:
+                    detections = within(self.areas[frame.camera], frame, detections)
                 tracks = self.bank.update(frame.camera, frame.time_s, detections)
                 self.builder.observe(frame, tracks)
             with self.meter.stage("crops"):

@@ -60,6 +60,8 @@ class CameraSettings(Settings):
     """A connected camera without a new frame for this long is reported as stalled."""
     frozen_after_s: Seconds | None = 4.0
     """A live camera whose picture does not change at all for this long is reported as stalled; empty: never."""
+    area: Polygon | None = None
+    """The part of the picture that counts, as a polygon in fractions: leave out what is too far to be recognised."""
     zones: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Polygon] = Field(default_factory=dict)
     """Named polygons in fractions of width and height, where vehicles enter and leave."""
 
