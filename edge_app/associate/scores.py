@@ -94,13 +94,19 @@ def _leaning(counts: NDArray[np.float64], on: NDArray[np.float64], weight: float
 
 
 def evidence_curve(pair: Calibration, site: Calibration, prior: SimilarityPrior) -> Curve:
-    """(BINS,) log likelihood ratio at the bin centres, non-decreasing, within ±LIMIT."""
+    """(BINS,) log likelihood ratio at the bin centres, non-decreasing, within ±LIMIT.
+
+    Made monotone by isotonic regression, weighted: bins where neither kind was ever seen say nothing about the others.
+    """
+    from scipy.optimize import isotonic_regression
+
     genuine = _leaning(site.genuine, _normal(prior.genuine_mean, prior.genuine_std), prior.observations)
     impostor = _leaning(site.impostor, _normal(prior.impostor_mean, prior.impostor_std), prior.observations)
     weight = max(PAIR_WEIGHT, prior.observations)
-    ratio = np.log(_leaning(pair.genuine, genuine, weight)) - np.log(_leaning(pair.impostor, impostor, weight))
-    rising = 0.5 * (np.maximum.accumulate(ratio) + np.minimum.accumulate(ratio[::-1])[::-1])
-    return np.clip(rising, -LIMIT, LIMIT)
+    same, different = _leaning(pair.genuine, genuine, weight), _leaning(pair.impostor, impostor, weight)
+    share = isotonic_regression(same / (same + different), weights=same + different).x
+    curve: Curve = np.clip(np.log(share / (1 - share)), -LIMIT, LIMIT)
+    return curve
 
 
 def evidence(value: float, curve: Curve) -> float:

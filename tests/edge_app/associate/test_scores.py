@@ -77,3 +77,29 @@ def test_combined_evidence_knows_its_looks_are_correlated() -> None:
     assert scores.combine([2.0]) == 2.0
     assert 2.0 < scores.combine([2.0, 2.0]) < 4.0
     assert scores.combine([100.0]) == scores.LIMIT
+
+
+def test_a_prior_worth_many_observations_outlasts_what_a_small_site_teaches() -> None:
+    """The same few people, again and again, teach that two people are this much alike."""
+    taught = untaught = scores.new_calibration("a--b")
+    for value in np.linspace(0.4, 0.7, 300):
+        taught = scores.learn_similarity(taught, float(value), genuine=0.0)
+    shift = {}
+    for observations in (12.0, 100_000.0):
+        prior = SimilarityPrior(observations=observations)
+        before = scores.evidence(0.55, scores.evidence_curve(untaught, untaught, prior))
+        after = scores.evidence(0.55, scores.evidence_curve(taught, taught, prior))
+        shift[observations] = before - after
+    assert shift[12.0] > 0.5
+    assert 0 <= shift[100_000.0] < 0.05
+
+
+def test_what_was_learned_in_one_place_lifts_nothing_elsewhere() -> None:
+    """Impostors seen at 0.4 to 0.7 make the far tail no evidence, and 0.55 less evidence than before."""
+    taught = untaught = scores.new_calibration("a--b")
+    for value in np.linspace(0.4, 0.7, 300):
+        taught = scores.learn_similarity(taught, float(value), genuine=0.0)
+    before, after = (scores.evidence_curve(known, known, PRIOR) for known in (untaught, taught))
+    assert scores.evidence(0.55, after) < scores.evidence(0.55, before)
+    assert scores.evidence(0.85, after) > scores.evidence(0.85, before)
+    assert (np.diff(after) >= 0).all()
