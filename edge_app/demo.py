@@ -33,7 +33,7 @@ from edge_app.received import Mail, read_mail
 from edge_app.simulation.configuration import Play, site_config
 from edge_app.watch import parse_address
 
-LISTEN_S = 20.0  # for the subscriber to start and to be let in
+LISTEN_S = 90.0  # for the subscriber to start, on a machine with other things to do, and to be let in
 GOODBYE_S = 10.0  # for the last messages to arrive
 LIBRARIES = ("crosslane", "numpy", "opencv-python", "onnxruntime", "trackers", "paho-mqtt", "amqtt", "pydantic")
 
@@ -117,9 +117,11 @@ class Watcher:
         self._process = subprocess.Popen(self._command)
         until_s = time.monotonic() + LISTEN_S
         while not self._log.exists():
-            if self._process.poll() is not None or time.monotonic() > until_s:
+            code = self._process.poll()
+            if code is not None or time.monotonic() > until_s:
                 self._process.kill()
-                raise BrokerError(f"the subscriber could not listen (exit code {self._process.poll()})")
+                why = f"not ready within {LISTEN_S:g} s" if code is None else f"exit code {code}, see above"
+                raise BrokerError(f"the subscriber could not listen: {why}")
             time.sleep(0.02)
         return self
 

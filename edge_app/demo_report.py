@@ -86,6 +86,7 @@ def summarise(play: Play, run: Run, mail: Mail, began_s: float) -> tuple[dict[st
         "seed": play.seed,
         "difficulty": play.difficulty,
         "seconds": play.seconds,
+        "stopped_after_s": round(run.until_s - world.start_s, 1) if run.stopped else None,
         "fidelity": play.fidelity,
         "models": run.models,
     }
@@ -184,7 +185,8 @@ def draw(out: Path, summary: dict[str, Any], run: Run, mail: Mail, judgement: Ju
     """matches.png and timeline.png."""
     matches = standing_matches(mail.facts())
     pairs = pairs_of(matches, run.album, judgement.verdicts) + _missed_pairs(run, judgement.missed)
-    line = f"simulated {summary['site']}, {len(run.cameras)} cameras, seed {summary['seed']}, {summary['seconds']:g} s"
+    seconds = summary["stopped_after_s"] or summary["seconds"]
+    line = f"simulated {summary['site']}, {len(run.cameras)} cameras, seed {summary['seed']}, {seconds:g} s"
     score = (
         f"{len(matches)} confirmed · precision {_words(summary['link_precision'], '{:.3f}')} · "
         f"recall {_words(summary['link_recall'], '{:.3f}')}"

@@ -139,7 +139,9 @@ def _doubt(pair: Pair) -> tuple[bool, float, float]:
 
 
 def _heading(verdict: Verdict | None, shown: int, total: int) -> tuple[str, str, str]:
-    count = f"{total}" if shown == total else f"{shown} of {total}, the least certain of every link"
+    count = f"{total}" if shown == total else f"{shown} of {total}"
+    if shown < total and verdict in ("right", None):
+        count += ", the least certain of every link"
     return HEADINGS[verdict], count, COLOURS[verdict]
 
 

@@ -70,9 +70,9 @@ def test_a_broker_that_is_not_there_is_said_at_once():
 
 
 def test_a_broker_of_your_own(mosquitto, tmp_path):
-    run_demo(Play("town", 7, 0.5, 30.0), tmp_path, True, f"{mosquitto.host}:{mosquitto.port}")
+    run_demo(Play("town", 7, 0.5, 45.0), tmp_path, True, f"{mosquitto.host}:{mosquitto.port}")
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["facts_said"] == summary["facts_received"] > 5
+    assert summary["facts_said"] == summary["facts_received"] > 3
 
 
 def test_ctrl_c_ends_it_early_with_the_score_so_far(tmp_path):
@@ -94,4 +94,5 @@ def test_ctrl_c_ends_it_early_with_the_score_so_far(tmp_path):
     assert "How good it was" in rest
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert 0 < summary["frames"] < 4 * 6000
+    assert 0 < summary["stopped_after_s"] < 600
     assert summary["matches_confirmed"] >= 1
