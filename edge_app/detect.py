@@ -49,6 +49,9 @@ class DetectorSettings(Settings):
     """Of two boxes of one class that overlap more than this, the weaker is dropped."""
     duplicate_iou: float = Field(default=0.8, gt=0, le=1)
     """The same across classes: one object seen as car and as truck becomes one box. 1 switches it off."""
+    part_share: float = Field(default=0.9, gt=0, le=1)
+    """A weaker box that lies in a stronger one with this share of its area, and fills a third of it, is a part of the
+    same object (the cab of a truck) and is dropped. 1 switches it off."""
     max_detections: int = Field(default=300, gt=0)
     """The strongest boxes kept per frame."""
     max_batch: int = Field(default=8, gt=0)
@@ -145,7 +148,19 @@ class OnnxDetector:
             rows = np.array(suppress_per_class(corners, scores, classes, least, settings.iou_threshold), np.intp)
         if settings.duplicate_iou < 1 and len(rows) > 1:
             rows = rows[np.array(suppress(corners[rows], scores[rows], least, settings.duplicate_iou), np.intp)]
-        return rows[np.argsort(-scores[rows], kind="stable")][: settings.max_detections]
+        rows = rows[np.argsort(-scores[rows], kind="stable")][: settings.max_detections]
+        return rows[~parts(boxes[rows], settings.part_share)] if settings.part_share < 1 else rows
+
+
+def parts(boxes: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
+    """(N, 4) boxes, strongest first → (N,) whether each is a part of a stronger one; O(N²)."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)  # (N, N)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3)
+    found: NDArray[np.bool_] = np.tril(inside, -1).any(axis=1)  # [i, j] with j < i: j is the stronger
+    return found
 
 
 def _to_frame(found: Candidates, place: LetterboxMap) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

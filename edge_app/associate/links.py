@@ -23,7 +23,9 @@ FLOOR = 0.05  # probability mass spread evenly over [min_s, max_s]
 DECAY = 0.99  # per confirmed transit: the memory of a link is about a hundred vehicles
 SHARE_WEIGHT = 6.0  # exits that the prior share is worth
 RATE_MEMORY_S = 1800.0
-RATE_PRIOR = (0.02, 60.0)  # new vehicles per second and camera, and the seconds that guess is worth
+ONWARD = 0.6  # share of the vehicles leaving a camera that take any of its links, before anything is known
+NEW_SHARE = (0.5, 6.0)  # share of a camera's tracklets that begin an identity, and the tracklets that guess is worth
+ARRIVALS = (0.05, 20.0)  # tracklets per second and camera, and the seconds that guess is worth
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def transit(link: LinkSettings, model: LinkModel) -> Transit:
 
 def share_taken(link: LinkSettings, model: LinkModel, out_links: int) -> float:
     """Probability that a vehicle leaving `from_camera` takes this link, in (0, 1)."""
-    prior = link.share if link.share is not None else 0.8 / max(out_links, 1)
+    prior = link.share if link.share is not None else ONWARD / max(out_links, 1)
     return (model.taken + SHARE_WEIGHT * prior) / (model.exits + SHARE_WEIGHT)
 
 
@@ -106,8 +108,10 @@ def learn_share(model: LinkModel, taken: float) -> LinkModel:
 
 def rate_of_new(camera: CameraModel) -> float:
     """Vehicles per second that enter this camera and were at no linked camera before, > 0."""
-    rate, worth_s = RATE_PRIOR
-    return (camera.new + rate * worth_s) / (camera.watched_s + worth_s)
+    share, worth = NEW_SHARE
+    new_share = (camera.new + share * worth) / (camera.entries + worth)
+    rate, worth_s = ARRIVALS
+    return new_share * (camera.entries + rate * worth_s) / (camera.watched_s + worth_s)
 
 
 def learn_entry(camera: CameraModel, entry_time_s: float, is_new: float) -> CameraModel:

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from edge_app.config import SiteConfig, parse
 from edge_app.errors import ConfigurationError
+from edge_app.simulation.sites import LinkSpec
 from edge_app.simulation.world import START_S, World
 
+LOOKS = 12  # passages looked at
 MODELS = Path(__file__).resolve().parents[2] / "configs" / "models"
 
 
@@ -51,21 +55,48 @@ def raw_config(play: Play, store: Path, mqtt: dict[str, Any] | None, models: Pat
         "site": play.site,
         "node": "edge-1",
         "ticks": {"mode": "lockstep", "speed": play.speed},
-        "cameras": [{"id": camera.id, "source": address.format(camera=camera.id)} for camera in world.cameras],
+        "cameras": [
+            {"id": camera.id, "source": address.format(camera=camera.id), **_area(camera.horizon)}
+            for camera in world.cameras
+        ],
         "links": [
-            {"from_camera": link.from_, "to_camera": link.to, "transit": _guess(link.median_s)} for link in world.links
+            {"from_camera": link.from_, "to_camera": link.to, "transit": _guess(world, link)} for link in world.links
         ],
         "store": {"path": str(store)},
     }
     if play.fidelity == "frames":
-        raw["detector"] = {"path": str(models / "demo_detector.onnx")}
+        raw["detector"] = {"path": str(models / "demo_detector.onnx"), "classes": list(world.class_names)}
+        raw["track"] = {"new_track_score": 0.6}
         raw["embedder"] = {"path": str(models / "demo_embedder.onnx")}
     if mqtt is not None:
         raw["mqtt"] = mqtt
     return raw
 
 
-def _guess(median_s: float) -> dict[str, float]:
-    """What somebody with a map would say: half to three times a rounded travel time. The rest must be learned."""
-    typical = max(round(median_s / 5) * 5, 5)
+def _area(horizon: float) -> dict[str, Any]:
+    """What somebody who looks at the picture would leave out."""
+    return {"area": [[0.0, horizon], [1.0, horizon], [1.0, 1.0], [0.0, 1.0]]} if horizon else {}
+
+
+def _guess(world: World, link: LinkSpec) -> dict[str, float]:
+    """What somebody with a stopwatch would say: half to three times a rounded travel time. The rest must be learned."""
+    seconds = link.median_s + _outside_s(world, link.from_)[1] + _outside_s(world, link.to)[0]
+    typical = max(round(seconds / 5) * 5, 5)
     return {"min_s": typical / 2, "typical_s": float(typical), "max_s": typical * 3.0}
+
+
+def _outside_s(world: World, camera: str) -> tuple[float, float]:
+    """How long vehicles are in the picture but outside the area: after entering it, and before leaving it; medians."""
+    spec = world.camera(camera)
+    if not spec.horizon:
+        return 0.0, 0.0
+    before, after = [], []
+    for passage in world.camera_passages(camera)[:LOOKS]:
+        times = np.linspace(passage.entry_time_s, passage.exit_time_s, 40)
+        looks = [world.visible(camera, float(time_s)) for time_s in times]
+        feet = [look.boxes[look.passages.index(passage), 3] if passage in look.passages else 0.0 for look in looks]
+        inside = times[np.array(feet) >= spec.horizon * spec.height_px]
+        if len(inside):
+            before.append(inside[0] - passage.entry_time_s)
+            after.append(passage.exit_time_s - inside[-1])
+    return (float(np.median(before)), float(np.median(after))) if before else (0.0, 0.0)

@@ -40,6 +40,7 @@ class CameraSpec:
     lanes_m: tuple[float, ...] = (-1.75, 1.75)  # lateral position of each lane
     footway_m: float = -5.6
     scenery: Scenery = "suburb"
+    horizon: float = 0.0  # share of the picture's height above which vehicles are too small to be recognised
     portal_m: float | None = None  # an underpass from which traffic emerges, or into which it vanishes
     light: Light | None = None
     width_px: int = 640
@@ -100,7 +101,9 @@ def site_named(name: str) -> Site:
 
 
 def _town() -> Site:
-    gate = CameraSpec("gate", "front", Pose((60.0, 4.4, 6.4), (36.0, -0.2, 0.0), 0.88), 9.5, (0.08, 0.5), portal_m=0.0)
+    gate = CameraSpec(
+        "gate", "front", Pose((60.0, 4.4, 6.4), (36.0, -0.2, 0.0), 0.88), 9.5, (0.08, 0.5), horizon=0.3, portal_m=0.0
+    )
     market = CameraSpec(
         "market",
         "rear",
@@ -108,6 +111,7 @@ def _town() -> Site:
         8.0,
         (0.5, 0.14),
         scenery="street",
+        horizon=0.35,
         portal_m=46.0,
         light=Light(26.0, 30.0, 9.0),
     )
@@ -115,7 +119,13 @@ def _town() -> Site:
         "bridge", "side", Pose((14.0, -16.5, 4.6), (14.0, 0.5, 1.1), 0.8), 9.0, (0.5, 0.86), scenery="water"
     )
     harbour = CameraSpec(
-        "harbour", "front", Pose((39.0, -11.5, 6.8), (23.5, -0.6, 0.3), 0.84), 8.5, (0.92, 0.5), scenery="harbour"
+        "harbour",
+        "front",
+        Pose((39.0, -11.5, 6.8), (23.5, -0.6, 0.3), 0.84),
+        8.5,
+        (0.92, 0.5),
+        scenery="harbour",
+        horizon=0.26,
     )
     links = (
         LinkSpec("gate", "market", 0.5, 14.0, 0.08),
@@ -160,6 +170,7 @@ def _like(model: CameraSpec, name: str, speed_mps: float, place: tuple[float, fl
         speed_mps,
         place,
         scenery=model.scenery,
+        horizon=model.horizon,
         portal_m=model.portal_m,
         light=model.light,
     )

@@ -8,7 +8,7 @@ import pytest
 from edge_app.contract.errors import BundleError
 from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
-from edge_app.detect import DetectorSettings, OnnxDetector, open_detector
+from edge_app.detect import DetectorSettings, OnnxDetector, open_detector, parts
 from edge_app.errors import ModelError
 from edge_app.runtime.engine import EngineSettings
 from edge_app.types import Frame
@@ -69,7 +69,7 @@ def test_duplicates_go_and_the_strongest_comes_first(tiny_onnx) -> None:
     ]
     found = detector(tiny_onnx.constant(raw(*rows), (64, 64))).detect([frame()])[0]
     np.testing.assert_allclose(found.scores, [0.9, 0.8, 0.6])
-    both = detector(tiny_onnx.constant(raw(*rows), (64, 64)), duplicate_iou=1.0).detect([frame()])[0]
+    both = detector(tiny_onnx.constant(raw(*rows), (64, 64)), duplicate_iou=1.0, part_share=1.0).detect([frame()])[0]
     np.testing.assert_allclose(both.scores, [0.9, 0.8, 0.7, 0.6])
     assert both.classes.tolist() == [1, 1, 2, 1]
 
@@ -80,7 +80,7 @@ def test_suppression_is_the_plain_loop(tiny_onnx) -> None:
     rows = np.concatenate([low, low + rng.uniform(8, 24, (60, 2)), rng.random((60, 1)), rng.integers(0, 3, (60, 1))], 1)
     spec = InputSpec(width_px=64, height_px=64)
     model = tiny_onnx.constant(raw(*rows), (64, 64))
-    found = detector(model, input=spec, iou_threshold=0.4, duplicate_iou=1.0).detect([frame(64, 64)])[0]
+    found = detector(model, input=spec, iou_threshold=0.4, duplicate_iou=1.0, part_share=1.0).detect([frame(64, 64)])[0]
     kept: list[np.ndarray] = []
     for row in sorted(rows, key=lambda row: -row[4]):
         clipped = np.concatenate([np.clip(row[:4], 0, 64), row[4:]])
@@ -201,3 +201,11 @@ def test_yolox_box_is_around_the_person(shared_data, yolox) -> None:
     strongest = plain.boxes[0] + np.array([96, 64, 96, 64])
     gap = np.abs(moved.boxes - strongest).max(axis=1).min()
     assert gap < 12, f"nearest box is {gap:.1f} px off"
+
+
+def test_the_cab_of_a_truck_is_a_part_of_it_and_a_car_before_it_is_not() -> None:
+    truck, cab, car = (0, 0, 100, 100), (0, 40, 60, 100), (70, 80, 100, 100)
+    boxes = np.array([truck, cab, car], np.float32)
+    assert parts(boxes, 0.9).tolist() == [False, True, False]
+    assert parts(boxes[::-1], 0.9).tolist() == [False, False, False]  # the stronger is never a part of the weaker
+    assert parts(np.zeros((0, 4), np.float32), 0.9).tolist() == []

@@ -56,7 +56,7 @@ def test_a_jam_cannot_kill_a_link() -> None:
 
 def test_a_share_is_learned_from_its_prior() -> None:
     model = links.new_link(LINK)
-    assert links.share_taken(LINK, model, 2) == pytest.approx(0.4)
+    assert links.share_taken(LINK, model, 2) == pytest.approx(links.ONWARD / 2)
     for _ in range(300):
         model = links.learn_share(model, 0.9)
     assert links.share_taken(LINK, model, 2) == pytest.approx(0.9, abs=0.05)
