@@ -1,0 +1,256 @@
+"""Networks: ghost batch norm, a trunk read from ONNX, OSNet, the whole embedder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the trainer needs torch")
+onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
+
+from torch import nn  # noqa: E402
+
+from trainer.errors import ConfigurationError, DataError  # noqa: E402
+from trainer.models import osnet  # noqa: E402
+from trainer.models.average import Average  # noqa: E402
+from trainer.models.embedder import GeM, ModelSettings, blueprint_of, new_embedder, rebuilt_embedder  # noqa: E402
+from trainer.models.ghost_norm import GhostBatchNorm, use_ghost_norm  # noqa: E402
+from trainer.models.onnx_trunk import calibrate, read_trunk, unfold_batch_norm  # noqa: E402
+
+
+def test_ghost_norm_is_batch_norm_of_each_group_and_follows_the_first():
+    torch.manual_seed(0)
+    rows = torch.randn(12, 5, 3, 2) * 3 + 1
+    ghost = GhostBatchNorm(5, group=4)
+    groups = [nn.BatchNorm2d(5) for _ in range(3)]
+    expected = torch.cat([norm(part) for norm, part in zip(groups, rows.split(4), strict=True)])
+    torch.testing.assert_close(ghost(rows), expected)
+    torch.testing.assert_close(ghost.running_mean, groups[0].running_mean)
+    torch.testing.assert_close(ghost.running_var, groups[0].running_var)
+    ghost.eval()
+    torch.testing.assert_close(ghost(rows), groups[0].eval()(rows))
+
+
+def test_ghost_norm_shares_out_a_group_that_is_not_full():
+    ghost = GhostBatchNorm(2, group=4)
+    assert ghost(torch.randn(9, 2)).shape == (9, 2)  # groups of 5 and 4
+    assert ghost(torch.randn(3, 2)).shape == (3, 2)
+
+
+def test_use_ghost_norm_keeps_weights_and_frozen_biases():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4)))
+    network[1].bias.requires_grad_(False)
+    network[2][0].weight.data.fill_(2.0)
+    use_ghost_norm(network, 8)
+    assert isinstance(network[1], GhostBatchNorm)
+    assert not network[1].bias.requires_grad
+    assert network[2][0].weight.tolist() == [2.0] * 4
+
+
+def test_use_ghost_norm_keeps_the_activation_of_timm_layers():
+    timm = pytest.importorskip("timm", reason="the trainer needs timm")
+    plain = timm.layers.BatchNormAct2d(4)
+    ghost = use_ghost_norm(nn.Sequential(plain), 8)[0].eval()
+    values = torch.randn(3, 4, 2, 2)
+    torch.testing.assert_close(ghost(values), plain.eval()(values))
+
+
+def small_onnx(path: Path) -> Path:
+    """Two convolutions with folded batch norm, a gate with shared weights, a global pooling and a class layer."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    generator = np.random.default_rng(0)
+    weights = {
+        "w1": generator.standard_normal((8, 3, 3, 3)) / 5,
+        "b1": generator.standard_normal(8),
+        "g": generator.standard_normal((8, 8, 1, 1)),
+        "gb": generator.standard_normal(8),
+        "w2": generator.standard_normal((6, 8, 1, 1)) / 3,
+        "b2": generator.standard_normal(6),
+        "fc": generator.standard_normal((4, 6)),
+        "fcb": generator.standard_normal(4),
+    }
+    make = helper.make_node
+    nodes = [
+        make(
+            "Conv",
+            ["image", "w1", "b1"],
+            ["c1"],
+            name="/stem/conv.0",
+            pads=[1, 1, 1, 1],
+            strides=[2, 2],
+            kernel_shape=[3, 3],
+        ),
+        make("Relu", ["c1"], ["r1"]),
+        make("GlobalAveragePool", ["r1"], ["p1"]),
+        make("Conv", ["p1", "g", "gb"], ["g1"], kernel_shape=[1, 1]),
+        make("Sigmoid", ["g1"], ["s1"]),
+        make("Mul", ["r1", "s1"], ["m1"]),
+        make("Conv", ["m1", "w2", "b2"], ["map"], name="/last/conv", kernel_shape=[1, 1]),
+        make("GlobalAveragePool", ["map"], ["p2"]),
+        make("Shape", ["p2"], ["shape"]),
+        make("Reshape", ["p2", "flat"], ["rows"]),
+        make("Gemm", ["rows", "fc", "fcb"], ["classes"], transB=1),
+    ]
+    initialisers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    initialisers.append(numpy_helper.from_array(np.array([-1, 6], np.int64), "flat"))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 8])
+    output = helper.make_tensor_value_info("classes", TensorProto.FLOAT, ["batch", 4])
+    model = helper.make_model(helper.make_graph(nodes, "g", [image], [output], initialisers),
+                              opset_imports=[helper.make_opsetid("", 13)], ir_version=8)  # fmt: skip
+    onnx.save(model, str(path))
+    return path
+
+
+def test_trunk_computes_what_onnx_runtime_computes(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    path = small_onnx(tmp_path / "small.onnx")
+    images = torch.randn(5, 3, 16, 8)
+    trunk = read_trunk(path.read_bytes(), "small", "").eval()
+    expected = runtime.InferenceSession(str(path)).run(None, {"image": images.numpy()})[0]
+    np.testing.assert_allclose(trunk(images).detach().numpy(), expected, atol=1e-5)
+    assert trunk.image_size == (16, 8)
+    assert read_trunk(path.read_bytes(), "small")(images).shape == (5, 6, 8, 4)
+
+
+def test_unfolding_and_calibrating_change_no_value_and_give_batch_norm_back(tmp_path):
+    content = small_onnx(tmp_path / "small.onnx").read_bytes()
+    images = torch.randn(32, 3, 16, 8) * 2 + 1
+    trunk = read_trunk(content, "small").eval()
+    expected = trunk(images)
+    unfold_batch_norm(trunk)
+    norms = [layer for layer in trunk.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 2  # not the gate's
+    torch.testing.assert_close(trunk(images), expected, atol=1e-5, rtol=1e-5)
+    calibrate(trunk, images.split(8))
+    torch.testing.assert_close(trunk(images), expected, atol=1e-5, rtol=1e-5)
+    trunk.train()  # the batch is the data: its statistics are the calibrated ones
+    torch.testing.assert_close(trunk(images), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_unusable_onnx_files_are_named(tmp_path):
+    from onnx import helper
+
+    with pytest.raises(DataError, match=r"x\.onnx cannot be read as an ONNX model"):
+        read_trunk(b"nonsense", "x.onnx")
+    content = small_onnx(tmp_path / "small.onnx").read_bytes()
+    with pytest.raises(DataError, match="no value 'nowhere'"):
+        read_trunk(content, "small", "nowhere")
+    model = onnx.load_model_from_string(content)
+    model.graph.node[1].CopyFrom(helper.make_node("Softplus", ["c1"], ["r1"], name="odd"))
+    with pytest.raises(DataError, match="operator Softplus of 'odd' is not supported"):
+        read_trunk(model.SerializeToString(), "small")
+
+
+def test_the_real_network_read_from_onnx_is_osnet(shared_data):
+    """The same weights in our OSNet and in the graph give the same map: both follow torchreid's architecture."""
+    file = shared_data / "weights" / "osnet_x0_25_msmt17.onnx"
+    trunk = read_trunk(file.read_bytes(), file.name).eval()
+    network = osnet.build("osnet_x0_25").eval()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            folded = _layer_of(trunk, name)
+            module.weight.data.copy_(folded.weight.data)
+            norm = _norm_behind(network, name)
+            if module.bias is not None:
+                module.bias.data.copy_(folded.bias.data)
+            elif norm is not None:
+                norm.running_var.fill_(1 - norm.eps)
+                norm.bias.data.copy_(folded.bias.data)
+    images = torch.randn(2, 3, 64, 32)
+    torch.testing.assert_close(network(images), trunk(images), atol=1e-4, rtol=1e-4)
+
+
+def _layer_of(trunk, name):
+    """The graph calls `conv2.0.conv2b.1.conv1` `/conv2/conv2.0/conv2b/conv2b.1/conv1/Conv`."""
+    path, parts = [], name.split(".")
+    for number, part in enumerate(parts):
+        path.append(f"{parts[number - 1]}.{part}" if part.isdigit() and not parts[number - 1].isdigit() else part)
+        if part.isdigit() and number and parts[number - 1].isdigit():
+            path[-1] = f"{path[-2]}.{part}"
+    return trunk.layers["_".join([*path, "Conv"]).replace(".", "_")]
+
+
+def _norm_behind(network, name):
+    parent, leaf = name.rsplit(".", 1)
+    modules = dict(network.named_modules())
+    if leaf in ("conv", "conv2") and f"{parent}.bn" in modules:
+        return modules[f"{parent}.bn"]
+    return None
+
+
+def test_the_published_shufflenet_weights_load(shared_data):
+    weights = shared_data / "weights" / "shufflenetv2_imagenet.pth"
+    settings = ModelSettings(backbone="shufflenetv2_48_96_192", weights=weights, pooling="average")
+    network = new_embedder(blueprint_of(settings, (64, 32))).eval()
+    assert network(torch.randn(2, 3, 64, 32)).shape == (2, 192)
+
+
+@pytest.mark.parametrize(
+    "backbone", ["osnet_x0_25", "shufflenetv2_48_96_192", "resnet18", "repvgg_a0", "vit_tiny_patch16_224"]
+)
+def test_embedders_give_unit_rows(backbone):
+    if not backbone.startswith(("osnet", "shuffle")):
+        pytest.importorskip("timm", reason="the trainer needs timm")
+    network = new_embedder(blueprint_of(ModelSettings(backbone=backbone), (64, 32))).eval()
+    with torch.no_grad():
+        rows = network(torch.randn(2, 3, 64, 32))
+    assert rows.shape == (2, network.dimension)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
+    assert not network.neck.bias.requires_grad
+
+
+def test_last_stride_doubles_the_map():
+    pytest.importorskip("timm", reason="the trainer needs timm")
+    maps = []
+    for stride in (1, 2):
+        network = new_embedder(blueprint_of(ModelSettings(backbone="resnet18", last_stride=stride), (64, 32))).eval()
+        maps.append(network.trunk(torch.zeros(1, 3, 64, 32)).shape[2:])
+    assert maps == [(4, 2), (2, 1)]
+
+
+def test_an_onnx_embedder_is_rebuilt_from_its_blueprint_without_the_file(tmp_path):
+    path = small_onnx(tmp_path / "small.onnx")
+    blueprint = blueprint_of(ModelSettings(backbone="onnx", weights=path, ghost_group=4), (16, 8))
+    images = torch.randn(8, 3, 16, 8)
+    network = new_embedder(blueprint, [images])
+    network(images).sum().backward()
+    path.unlink()
+    again = rebuilt_embedder(blueprint, network.state_dict()).eval()
+    assert torch.equal(again(images), network.eval()(images))
+
+
+def test_bf16_stays_inside_the_trunk(tmp_path):
+    path = small_onnx(tmp_path / "small.onnx")
+    blueprint = blueprint_of(ModelSettings(backbone="onnx", weights=path, bf16=True), (16, 8))
+    network = new_embedder(blueprint)
+    assert network(torch.randn(4, 3, 16, 8)).dtype == torch.float32
+    assert network.pooled(torch.randn(4, 3, 16, 8)).dtype == torch.float32
+
+
+def test_gem_with_exponent_one_is_the_mean():
+    maps = torch.rand(2, 3, 4, 4) + 0.1
+    torch.testing.assert_close(GeM(1.0)(maps), maps.mean((2, 3)))
+    assert (GeM(50.0)(maps) > 0.9 * maps.amax((2, 3))).all()
+
+
+def test_average_follows_slowly():
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(0.0)
+    average = Average(network, momentum=0.9)
+    network.weight.data.fill_(1.0)
+    average.update(network, steps=10_000)
+    torch.testing.assert_close(average.network.weight.data, torch.tensor([[0.1]]))
+    average.update(network, steps=0)  # a young average learns fast
+    torch.testing.assert_close(average.network.weight.data, torch.tensor([[0.91]]))
+
+
+def test_unusable_starts_are_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="not an OSNet"):
+        new_embedder(blueprint_of(ModelSettings(backbone="osnet_x3"), (64, 32)))
+    torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
+    settings = ModelSettings(backbone="osnet_x0_25", weights=tmp_path / "other.pth")
+    with pytest.raises(DataError, match="fits 0 of"):
+        new_embedder(blueprint_of(settings, (64, 32)))
+    with pytest.raises(DataError, match="is not a file"):
+        blueprint_of(ModelSettings(backbone="onnx", weights=tmp_path / "none.onnx"), (64, 32))

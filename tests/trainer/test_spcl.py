@@ -1,0 +1,60 @@
+"""SpCL's loss and self-paced filter: golden values and dense oracles."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the trainer needs torch")
+pytest.importorskip("faiss", reason="the trainer needs faiss")
+pytest.importorskip("numba", reason="the trainer needs numba")
+
+from trainer.methods.spcl import (  # noqa: E402
+    independence_threshold,
+    outliers_alone,
+    rely_on,
+    set_distance,
+    unified_nce,
+)
+
+
+def test_d4_loss():
+    memory = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]], dtype=torch.float64)
+    classes = torch.tensor([0, 0, 1, 2])
+    logits = torch.tensor([[0.6, 0.8]], dtype=torch.float64) @ memory.T / 0.05
+    for label, expected in ((0, 0.913031), (1, 0.513032)):
+        loss = unified_nce(logits, classes, torch.tensor([label]))
+        torch.testing.assert_close(loss.item(), expected, atol=2e-6, rtol=0)
+
+
+def test_the_loss_does_not_overflow_where_the_formula_does():
+    logits = torch.tensor([[400.0, -400.0]])
+    assert torch.isfinite(unified_nce(logits, torch.tensor([0, 1]), torch.tensor([1])))
+
+
+def test_d5_distances_of_sets():
+    here = np.array([0, 0, 0, 1, 1])
+    np.testing.assert_allclose(set_distance(here, np.array([0, 0, 2, 1, 1])), [1 / 3, 1 / 3, 2 / 3, 0, 0])
+    np.testing.assert_allclose(set_distance(here, np.zeros(5, int)), [0.4, 0.4, 0.4, 0.6, 0.6])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distances_of_sets_are_the_dense_ones(seed):
+    generator = np.random.default_rng(seed)
+    first, second = generator.integers(0, 6, (2, 40))
+    one, two = first[:, None] == first, second[:, None] == second
+    expected = 1 - (one & two).sum(1) / (one | two).sum(1)
+    np.testing.assert_allclose(set_distance(first, second), expected)
+
+
+def test_filter_dissolves_dependent_clusters_and_frees_loose_members():
+    labels = np.array([0, 0, 0, 1, 1, -1, 2, 2])
+    compactness = np.array([0.3, 0.3, 0.6, 0, 0, 0, 0.1, 0.1])
+    independence = np.array([0.4, 0.4, 0.4, 0.6, 0.6, 0, 0, 0])
+    assert rely_on(labels, compactness, independence, 0.5).tolist() == [0, 0, -1, -1, -1, -1, 1, 1]
+    assert outliers_alone(labels).tolist() == [0, 0, 0, 1, 1, 3, 2, 2]
+
+
+def test_threshold_lets_nine_tenths_pass():
+    labels = np.repeat(np.arange(20), 2)
+    independence = np.repeat(np.linspace(0, 0.95, 20), 2)
+    assert independence_threshold(labels, independence) == pytest.approx(0.9)
+    assert independence_threshold(np.array([-1, -1]), np.zeros(2)) == 1.0

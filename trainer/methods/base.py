@@ -1,0 +1,66 @@
+"""The few questions that `train.py` asks a paper. No behaviour here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainer.data.transforms import Transform
+
+Out = TypeVar("Out", bound=tuple[Tensor, ...])  # a NamedTuple; every tensor has one row per crop of the batch
+Extract = Callable[[], NDArray[np.float32]]  # unit rows (N, D) float32 of all training crops, evaluation mode
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's crops. With several processes every process holds the whole batch, but only its share of the
+    pictures."""
+
+    index: Tensor  # (B,) int64, number of the crop among all N training crops
+    camera: Tensor  # (B,) int64, −1 = unknown
+    label: Tensor  # (B,) int64, pseudo label of this epoch
+    views: tuple[Tensor, ...]  # one per transform, (b, 3, H, W) float32; b = B / processes, consecutive rows
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch trains on."""
+
+    labels: NDArray[np.int64]  # (N,) int64, −1 = outlier
+    batches: NDArray[np.int64]  # (S, B) int64, crop numbers of every step
+    facts: dict[str, float]  # for the log: clusters, outlier share, …
+
+
+class Method(Protocol[Out]):
+    """One paper."""
+
+    def views(self) -> tuple[Transform, ...]:
+        """The augmentations; one tensor each in `Batch.views`."""
+
+    def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
+        """Label the crops, (re)build the memories, plan the batches. `DataError` when nothing can be learned from the
+        labels."""
+
+    def forward(self, batch: Batch) -> Out:
+        """The only call that runs the network. The rows of all processes, in batch order."""
+
+    def losses(self, out: Out, batch: Batch) -> dict[str, Tensor]:
+        """The paper's terms by their names, scalars; `train.py` sums them. Each is a mean over the rows of the
+        batch."""
+
+    def after_step(self, out: Out, batch: Batch) -> None:
+        """Move the memories, after the optimiser's step, once per step."""
+
+    def embedder(self) -> nn.Module:
+        """What is trained, evaluated and exported."""
+
+    def state(self) -> dict[str, Any]:
+        """The memories, for a checkpoint inside an epoch: tensors and numbers only."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take the memories back."""

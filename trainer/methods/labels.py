@@ -1,0 +1,57 @@
+"""Pseudo labels at the start of an epoch: what all clustering methods here do alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.clustering.recluster import Clustering, ClusterSettings, cluster
+from trainer.errors import DataError
+from trainer.settings import Settings
+
+
+class LabelSettings(Settings):
+    """From features to pseudo labels."""
+
+    clustering: ClusterSettings = ClusterSettings()
+    """Neighbours, Jaccard distance, DBSCAN."""
+    camera_centred: bool = False
+    """Subtract each camera's mean feature first, so that clusters do not split one identity by camera. Uses camera
+    numbers."""
+
+
+def pseudo_labels(features: NDArray[np.float32], cameras: NDArray[np.int64], settings: LabelSettings) -> Clustering:
+    """Cluster (N, D) float32 unit rows. `DataError` when fewer than two clusters come out: nothing can be learned
+    from them."""
+    if settings.camera_centred:
+        features = camera_centred(features, cameras)
+    result = cluster(features, settings.clustering, cameras)
+    count, total = int(result.labels.max(initial=-1)) + 1, len(features)
+    if count < 2:
+        outliers = f"{np.mean(result.labels < 0):.0%} of {total} crops are outliers"
+        advice = ("raise eps, lower min_samples, or give more crops", "lower eps, or give crops of more identities")[
+            count
+        ]
+        raise DataError(
+            f"clustering found {count} cluster{'s' * (count != 1)} at eps {result.eps} ({outliers}), "
+            f"at least 2 are needed: {advice}"
+        )
+    return result
+
+
+def camera_centred(features: NDArray[np.float32], cameras: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Unit rows with the mean of their camera moved to the mean of all; crops without a camera number count as one
+    camera."""
+    result = features.copy()
+    overall = features.mean(0)
+    for camera in np.unique(cameras):
+        rows = cameras == camera
+        result[rows] += overall - features[rows].mean(0)
+    lengths = np.linalg.norm(result, axis=1, keepdims=True)
+    return np.where(lengths > 1e-6, result / np.maximum(lengths, 1e-6), features).astype(np.float32)
+
+
+def facts_of(result: Clustering) -> dict[str, float]:
+    """The numbers of a clustering that belong into the log of a run."""
+    quality = {name: value for name, value in result.quality.as_dict().items() if value is not None}
+    return {**quality, "eps": result.eps, "clustering_s": sum(result.seconds.values())}
