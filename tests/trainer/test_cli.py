@@ -1,0 +1,124 @@
+"""The `trainer` command from outside."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the trainer needs torch")
+pytest.importorskip("faiss", reason="the trainer needs faiss")
+pytest.importorskip("numba", reason="the trainer needs numba")
+pytest.importorskip("onnx", reason="the trainer needs onnx")
+
+from tiny_crops import write_market
+from typer.testing import CliRunner
+
+from trainer.cli import app
+from trainer.errors import TrainerError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    return write_market(tmp_path_factory.mktemp("crops"))
+
+
+def call(*words):
+    """Standard output of a command; its error is raised."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys; from trainer import cli; sys.argv = ['trainer', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'faiss', 'numba', 'cv2', 'matplotlib'} & set(sys.modules), 'heavy imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("train", "extract", "cluster", "evaluate", "inspect"):
+        assert command in done.stdout
+
+
+def test_errors_are_one_message_and_an_exit_code(tmp_path):
+    command = [sys.executable, "-m", "trainer", "inspect", str(tmp_path / "none")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 65
+    assert done.stderr.startswith("trainer: ")
+    assert "no such file or folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect(crops, tmp_path):
+    text = call("inspect", crops, "--out", tmp_path / "sheet.png")
+    assert "market1501 layout" in text
+    assert "train: 54 crops" in text
+    assert "3 cameras" in text
+    assert "6 identities, for measuring only" in text
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_cluster_finds_groups_in_features(tmp_path):
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((5, 32))
+    rows = np.repeat(centres, 10, axis=0) + 0.1 * generator.standard_normal((50, 32))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    np.savez(tmp_path / "features.npz", features=rows, cameras=np.arange(50) % 3)
+    text = call("cluster", tmp_path / "features.npz", "--k1", 10, "--k2", 3, "--out", tmp_path / "labels.npz")
+    assert "clusters" in text
+    labels = np.load(tmp_path / "labels.npz")["labels"]
+    assert labels.tolist() == np.repeat(np.arange(5), 10).tolist()
+    call("cluster", tmp_path / "features.npz", "--eps", 0.4, "--eps", 0.6, "--k1", 10, "--out", tmp_path / "chosen.npz")
+    with pytest.raises(TrainerError, match="--eps"):
+        call("cluster", tmp_path / "features.npz", "--eps", 1.5, "--out", tmp_path / "labels.npz")
+
+
+def test_train_extract_evaluate(crops, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "data": {
+                    "root": str(crops),
+                    "cache": str(tmp_path / "cache"),
+                    "input": {"width_px": 16, "height_px": 32},
+                },
+                "model": {"backbone": "osnet_x0_25", "ghost_group": 4},
+                "method": {
+                    "name": "cluster_contrast",
+                    "labels": {"clustering": {"jaccard": {"k1": 8, "k2": 3}, "dbscan": {"min_samples": 2}}},
+                    "sampler": {"clusters": 2, "crops": 4, "steps": 2},
+                },
+                "device": "cpu",
+            }
+        )
+    )
+    text = call("train", "--config", config, "--out", tmp_path / "run", "epochs=1")
+    assert "model: " in text
+    model, cache = tmp_path / "run" / "model.pt", tmp_path / "cache"
+    report = tmp_path / "report.json"
+    call("evaluate", model, crops, "--json", report, "--cache", cache)
+    numbers = json.loads(report.read_text())
+    assert {"mAP", "R1", "R5", "R10", "mINP", "queries", "gallery", "camera_policy"} <= numbers.keys()
+    assert (numbers["queries"], numbers["gallery"], numbers["camera_policy"]) == (18, 36, "cross_camera")
+
+    call("extract", model, crops, "--part", "test", "--out", tmp_path / "test.npz", "--cache", cache)
+    again = tmp_path / "again.json"
+    call("evaluate", tmp_path / "test.npz", crops, "--json", again)
+    assert json.loads(again.read_text()) == pytest.approx(numbers)
+
+    call("extract", model, crops, "--out", tmp_path / "train.npz", "--cache", cache)
+    table = np.load(tmp_path / "train.npz")
+    assert table["features"].shape == (54, 128)
+    assert "identities" not in table.files  # training crops never have any
+    call("evaluate", model, crops, "--rerank", "--cache", cache)

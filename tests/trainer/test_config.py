@@ -1,0 +1,74 @@
+"""The configuration of a run: files, overrides, and all mistakes at once."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the trainer needs torch")
+pytest.importorskip("faiss", reason="the trainer needs faiss")
+pytest.importorskip("numba", reason="the trainer needs numba")
+
+from trainer.config import differences, load
+from trainer.errors import ConfigurationError
+from trainer.optimiser import OptimiserSettings, rate_at
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path):
+    load(path)
+
+
+def test_overrides(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {root: x}\nepochs: 3\n")
+    settings = load(
+        tmp_path / "c.yaml", ["epochs=7", "method.sampler.steps=9", "method.name=cluster_contrast", "average=null"]
+    )
+    assert (settings.epochs, settings.method.sampler.steps, settings.average) == (7, 9, None)
+    assert differences(settings, settings.model_copy(update={"epochs": 8})) == ["epochs: 7 → 8"]
+
+
+def test_every_mistake_is_named_with_the_nearest_key(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "data: {root: x, cash: y}\nepoch: 3\noptimiser: {rate: fast}\nmethod: {name: cluster_contrast, temprature: 1}\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path / "c.yaml")
+    text = str(caught.value)
+    assert "4 mistakes" in text
+    assert "data.cash: unknown key; did you mean data.cache?" in text
+    assert "epoch: unknown key; did you mean epochs?" in text
+    assert "method.temprature: unknown key; did you mean method.temperature?" in text
+    assert "optimiser.rate" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "message"),
+    [
+        ("- a", [], "expected keys and values, got list"),
+        ("a: [", [], "is not YAML"),
+        ("data: {root: x}", ["epochs"], "expected key=value"),
+        ("data: {root: x}", ["epochs=1", "epochs.more=1"], "epochs is a value"),
+        ("data: {root: x}\nmethod: {name: magic}", [], "method"),
+        ("data: {root: x}\nmodel: {backbone: onnx}", [], "needs weights"),
+    ],
+)
+def test_unusable_files(tmp_path, content, overrides, message):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path / "c.yaml", overrides)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_learning_rates():
+    step = OptimiserSettings(rate=1.0, schedule="step", drop_epochs=20)
+    assert [rate_at(step, epoch, 50) for epoch in (0, 19.9, 20, 40)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = OptimiserSettings(rate=1.0, schedule="cosine", final_share=0.1, warmup_epochs=2)
+    assert rate_at(cosine, 0, 10) == pytest.approx(0.01)
+    assert rate_at(cosine, 5, 10) == pytest.approx(0.55)
+    assert rate_at(cosine, 10, 10) == pytest.approx(0.1)

@@ -1,0 +1,131 @@
+"""Files that a run can be taken up from, and models that can be used. Written whole or not at all.
+
+There is no random state to keep: all chance of a run is a function of (seed, epoch, step).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_app.contract.preprocess import InputSpec
+from trainer.errors import DataError, WorldError
+from trainer.methods.base import Epoch
+from trainer.models.embedder import Blueprint, Embedder, ModelSettings, rebuilt_embedder
+
+FORMAT = "crosslane.checkpoint/1"
+MODEL_FORMAT = "crosslane.model-weights/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run between two steps."""
+
+    settings: dict[str, Any]  # resolved settings, plain values
+    commit: str
+    network: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    average: dict[str, Tensor] | None
+    method: dict[str, Any]  # the memories
+    epoch: int
+    step: int  # steps of this epoch that are done
+    steps: int  # steps of the run that are done
+    plan: Epoch | None  # of the epoch under way; None between two epochs
+    best: float | None  # best label-free score so far
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network and what it wants to see."""
+
+    network: Embedder
+    spec: InputSpec
+    settings: dict[str, Any]  # of the run that made it; empty for a start
+    commit: str
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint. Raises `WorldError` when the disk is full or not writable; the old file is untouched then."""
+    content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    if checkpoint.plan is not None:
+        plan = checkpoint.plan
+        arrays = {"labels": torch.from_numpy(plan.labels), "batches": torch.from_numpy(plan.batches)}
+        content["plan"] = {**arrays, "facts": {name: float(value) for name, value in plan.facts.items()}}
+    _write(path, {"format": FORMAT, **content})
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint; `DataError` when it is missing, damaged or of another version."""
+    content = _read(path, FORMAT)
+    plan = content.pop("plan")
+    if plan is not None:
+        plan = Epoch(plan["labels"].numpy(), plan["batches"].numpy(), plan["facts"])
+    return Checkpoint(**content, plan=plan)
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write a network with all that is needed to build it again. Raises `WorldError`."""
+    blueprint = model.network.blueprint
+    content = {
+        "format": MODEL_FORMAT,
+        "model": blueprint.settings.model_dump(mode="json"),
+        "image_size": list(blueprint.image_size),
+        "onnx": None if blueprint.onnx is None else torch.frombuffer(bytearray(blueprint.onnx), dtype=torch.uint8),
+        "weights": model.network.state_dict(),
+        "input": model.spec.model_dump(mode="json"),
+        "settings": model.settings,
+        "commit": model.commit,
+    }
+    _write(path, content)
+
+
+def load_model(path: Path) -> Model:
+    """Read a network; `DataError` when it is missing, damaged or of another version."""
+    content = _read(path, MODEL_FORMAT)
+    height, width = content["image_size"]
+    onnx = None if content["onnx"] is None else content["onnx"].numpy().tobytes()
+    blueprint = Blueprint(ModelSettings.model_validate(content["model"]), (height, width), onnx)
+    network = rebuilt_embedder(blueprint, content["weights"]).eval()
+    return Model(network, InputSpec.model_validate(content["input"]), content["settings"], content["commit"])
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """To a file of its own first, synced, then renamed: a reader never meets half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise WorldError(
+            f"{path} ({buffer.tell() / 2**20:.0f} MiB) cannot be written: {reason}; the file before it is untouched, "
+            "make room and go on with --resume"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path, version: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(f"{path} is damaged or not a file of this program: {str(error).splitlines()[0]}") from None
+    found = content.pop("format", None) if isinstance(content, dict) else None
+    if found != version:
+        raise DataError(f"{path}: expected {version}, found {found}")
+    return dict(content)

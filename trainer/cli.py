@@ -1,0 +1,128 @@
+"""The `trainer` command. Libraries are imported inside the commands, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from trainer.errors import TrainerError
+
+app = typer.Typer(
+    help="Learn to find the same vehicle or person again on another camera, without labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Argument(help="Folder of a data set, folder of crops, or CSV table.")]
+Cache = Annotated[Path, typer.Option(help="Folder for the decoded crops.")]
+Layout = Annotated[Optional[str], typer.Option(help="Name of the data set's layout; recognised where absent.")]  # noqa: UP045
+CACHE = Path("~/.cache/crosslane")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="YAML file of the run, see configs/train.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    overrides: Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+) -> None:
+    """Train an embedder on crops without identities.
+
+    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06.
+    """
+    from trainer import config as configuration
+    from trainer import run
+
+    model = run.start(configuration.load(config, overrides), out, resume)
+    typer.echo(f"model: {model}")
+
+
+@app.command()
+def extract(
+    model: Annotated[Path, typer.Argument(help="model.pt of a run, or an ONNX file.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="features.npz to write.")],
+    part: Annotated[str, typer.Option(help="train, query, gallery, or test (query, then gallery).")] = "train",
+    flip: Annotated[bool, typer.Option("--flip", help="Mean of each crop and its mirror image.")] = False,
+    layout: Layout = None,
+    cache: Cache = CACHE,
+) -> None:
+    """Write the features of crops, for `cluster` and `evaluate`. Training crops come without identities."""
+    from trainer import commands
+
+    table = commands.extract(model, data, part, commands.Place(layout, cache), flip)
+    commands.save_features(out, table)
+    typer.echo(f"{len(table.features)} features of length {table.features.shape[1]}: {out}")
+
+
+@app.command()
+def cluster(
+    features: Annotated[Path, typer.Argument(help="features.npz.")],
+    out: Annotated[Path, typer.Option(help="labels.npz to write; −1 marks outliers.")],
+    k1: Annotated[int, typer.Option(help="Neighbours per crop, itself included.")] = 30,
+    k2: Annotated[int, typer.Option(help="Neighbours whose rows are averaged, itself included.")] = 6,
+    eps: Annotated[Optional[list[float]], typer.Option(help="Largest distance; several: the best silhouette.")] = None,  # noqa: UP045
+    min_samples: Annotated[int, typer.Option(help="Crops within eps that make a core.")] = 4,
+) -> None:
+    """Cluster features: exact k-reciprocal Jaccard distance and DBSCAN."""
+    from trainer import commands
+
+    values = eps or [0.6]
+    settings = {
+        "jaccard": {"k1": k1, "k2": k2},
+        "dbscan": {"eps": values[0], "min_samples": min_samples},
+        "eps_candidates": values if len(values) > 1 else [],
+    }
+    result = commands.cluster_file(features, out, settings)
+    for name, value in result.items():
+        typer.echo(f"{name:>22}  {value:.4g}" if isinstance(value, float) else f"{name:>22}  {value}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="model.pt of a run, an ONNX file, or features.npz of the test part.")],
+    data: Data,
+    rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Mean of each crop and its mirror image.")] = False,
+    json_file: Annotated[Optional[Path], typer.Option("--json", help="Also write the numbers here.")] = None,  # noqa: UP045
+    layout: Layout = None,
+    cache: Cache = CACHE,
+) -> None:
+    """Measure a model on the test part of a data set; the rule for cameras stands beside the numbers."""
+    from trainer import commands
+    from trainer.evaluate import EvaluationSettings
+
+    report = commands.evaluate(model, data, commands.Place(layout, cache), EvaluationSettings(rerank=rerank), flip)
+    typer.echo(report.sentence())
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+def inspect(
+    data: Data,
+    out: Annotated[Optional[Path], typer.Option(help="Contact sheet to write (PNG).")] = None,  # noqa: UP045
+    layout: Layout = None,
+) -> None:
+    """Say what was read: crops, cameras, sizes, bad files; and draw a contact sheet."""
+    from trainer import commands
+
+    for line in commands.inspect(data, layout, out):
+        typer.echo(line)
+
+
+def main() -> None:
+    """Run the command; an error made on purpose becomes one message and its exit code."""
+    try:
+        app()
+    except TrainerError as error:
+        typer.echo(f"trainer: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("trainer: interrupted; go on with --resume", err=True)
+        sys.exit(130)

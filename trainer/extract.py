@@ -1,0 +1,76 @@
+"""Features of many crops: the network in evaluation mode over cached pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, distributed, nn
+from torch.nn.functional import normalize
+
+from edge_app.contract.preprocess import InputSpec
+from trainer.data.transforms import normalise
+from trainer.parallel import Processes
+from trainer.settings import Settings
+
+
+class ExtractSettings(Settings):
+    """How features are computed."""
+
+    batch: int = Field(default=256, ge=1)
+    """Crops per forward pass."""
+    flip: bool = False
+    """Mean of each crop and its mirror image."""
+
+
+@torch.no_grad()
+def features_of(
+    network: nn.Module,
+    pixels: NDArray[np.uint8],
+    spec: InputSpec,
+    settings: ExtractSettings,
+    processes: Processes,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Unit rows (N, D) float32 of pictures (N, H, W, 3) uint8. Processes take turns by whole batches, so the rows do
+    not depend on how many there are; every process gets all of them.
+    """
+    was_training = network.training
+    network.eval()
+    firsts = range(0, len(pixels), settings.batch)
+    blocks: list[Tensor] = []
+    for number, first in enumerate(firsts):
+        if number % processes.count == processes.rank:
+            part = torch.from_numpy(np.ascontiguousarray(pixels[first : first + settings.batch])).to(processes.device)
+            blocks.append(_embed(network, normalise(part, spec), settings.flip))
+            progress(len(part))
+    network.train(was_training)
+    if processes.count > 1:
+        blocks = _exchange(blocks, firsts, len(pixels), processes)
+    return torch.cat(blocks).cpu().numpy()
+
+
+def _embed(network: nn.Module, images: Tensor, flip: bool) -> Tensor:
+    rows = network(images)
+    return normalize(rows + network(images.flip(3)), dim=1) if flip else rows
+
+
+def _exchange(own: list[Tensor], firsts: range, count: int, processes: Processes) -> list[Tensor]:
+    """The blocks of all processes in order: each is sent by the process that computed it."""
+    width = torch.tensor([own[0].shape[1] if own else 0], device=processes.device)
+    distributed.all_reduce(width, distributed.ReduceOp.MAX)
+    blocks = []
+    for number, first in enumerate(firsts):
+        sender = number % processes.count
+        if sender == processes.rank:
+            block = own[number // processes.count].contiguous()
+        else:
+            rows = min(firsts.step, count - first)
+            block = torch.empty(rows, int(width), device=processes.device)
+        distributed.broadcast(block, sender)
+        blocks.append(block)
+    return blocks

@@ -1,0 +1,186 @@
+"""Pictures of what was learned: ranked lists, clusters, curves, a map of the embeddings. PNG files, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.images import read_image
+from trainer.data.records import Crops, Labelled
+from trainer.errors import DataError, WorldError
+
+TILE_WIDTH_PX, TILE_HEIGHT_PX, CAPTION_PX, FRAME_PX = 64, 128, 14, 3
+RIGHT, WRONG, PLAIN = (60, 160, 60), (50, 50, 210), (170, 170, 170)  # BGR
+RANKS = 10
+Pixels = NDArray[np.uint8]
+
+
+def write_picture(path: Path, picture: Pixels) -> None:
+    """Write a PNG; `WorldError` when the disk refuses."""
+    done, data = cv2.imencode(".png", picture)
+    if not done:
+        raise WorldError(f"{path}: the picture could not be encoded")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def contact_sheet(
+    paths: Sequence[Path], captions: Sequence[str], per_row: int, frames: Sequence[tuple[int, int, int]] | None = None
+) -> Pixels:
+    """The crops in a grid, row by row, each with a caption below and a coloured frame. (H, W, 3) uint8 BGR."""
+    frames = frames if frames is not None else [PLAIN] * len(paths)
+    tiles = [_tile(*item) for item in zip(paths, captions, frames, strict=True)]
+    if not tiles:
+        return np.full((TILE_HEIGHT_PX, TILE_WIDTH_PX, 3), 255, np.uint8)
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % per_row)
+    rows = [np.concatenate(tiles[first : first + per_row], axis=1) for first in range(0, len(tiles), per_row)]
+    return np.concatenate(rows, axis=0)
+
+
+def ranked_lists(
+    query: Labelled,
+    gallery: Labelled,
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    rows: NDArray[np.int64],
+) -> Pixels:
+    """One line per query in `rows`: the query, then its ten nearest gallery crops, green where right and red where
+    wrong.
+
+    Crops of the query's own identity and camera are left out, as in the evaluation.
+    """
+    paths: list[Path] = []
+    captions: list[str] = []
+    frames: list[tuple[int, int, int]] = []
+    for row in rows:
+        similarity = features[1] @ features[0][row]
+        same = gallery.identities == query.identities[row]
+        camera = query.crops.cameras[row]
+        junk = same & (gallery.crops.cameras == camera) & (camera >= 0)
+        order = np.argsort(-np.where(junk, -2, similarity), kind="stable")[:RANKS]
+        paths += [query.crops.paths[row], *(gallery.crops.paths[place] for place in order)]
+        captions += [
+            f"query c{camera}",
+            *(f"{similarity[place]:.2f} c{gallery.crops.cameras[place]}" for place in order),
+        ]
+        frames += [PLAIN, *(RIGHT if same[place] else WRONG for place in order)]
+        paths, captions, frames = _filled(paths, captions, frames, RANKS + 1)
+    return contact_sheet(paths, captions, RANKS + 1, frames)
+
+
+def cluster_sheet(crops: Crops, labels: NDArray[np.int64], chosen: NDArray[np.int64], per_row: int = 16) -> Pixels:
+    """One line per chosen cluster: up to `per_row` of its crops, spread evenly, with their cameras."""
+    paths: list[Path] = []
+    captions: list[str] = []
+    frames: list[tuple[int, int, int]] = []
+    for cluster in chosen:
+        members = np.flatnonzero(labels == cluster)
+        shown = members[np.unique(np.linspace(0, len(members) - 1, min(len(members), per_row)).astype(np.int64))]
+        paths += [crops.paths[row] for row in shown]
+        captions += [f"{cluster}/{len(members)} c{crops.cameras[row]}" for row in shown]
+        frames += [PLAIN] * len(shown)
+        paths, captions, frames = _filled(paths, captions, frames, per_row)
+    return contact_sheet(paths, captions, per_row, frames)
+
+
+def outlier_sheet(crops: Crops, labels: NDArray[np.int64], limit: int = 96, per_row: int = 16) -> Pixels:
+    """Crops that belong to no cluster, spread evenly over all of them."""
+    outliers = np.flatnonzero(labels < 0)
+    shown = outliers[np.unique(np.linspace(0, len(outliers) - 1, min(len(outliers), limit)).astype(np.int64))]
+    return contact_sheet([crops.paths[row] for row in shown], [f"c{crops.cameras[row]}" for row in shown], per_row)
+
+
+def notable_clusters(
+    labels: NDArray[np.int64], cameras: NDArray[np.int64], count: int = 8
+) -> dict[str, NDArray[np.int64]]:
+    """Clusters worth a look: the largest, and those with the most cameras."""
+    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    pairs = np.unique(np.stack([labels[labels >= 0], cameras[labels >= 0]]), axis=1)
+    mix = np.bincount(pairs[0], minlength=len(sizes))
+    return {
+        "largest": np.argsort(-sizes, kind="stable")[:count],
+        "most_cameras": np.lexsort((-sizes, -mix))[:count],
+    }
+
+
+def curves(path: Path, epochs: list[dict[str, Any]], steps: list[dict[str, Any]], tests: list[dict[str, Any]]) -> None:
+    """Losses, clusters, label-free quality and test scores over the steps, from the run's log."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    loss_axes, cluster_axes, quality_axes, test_axes = figure.subplots(2, 2).ravel()
+    known = {"event", "wall_s", "step", "rate", "waited_s"}
+    for name in sorted({key for line in steps for key in line} - known):
+        loss_axes.plot([line["step"] for line in steps], [line.get(name, np.nan) for line in steps], label=name)
+    _plot(cluster_axes, epochs, ("clusters",))
+    _plot(quality_axes, epochs, ("outlier_share", "silhouette", "one_camera_share"))
+    _plot(test_axes, tests, ("mAP", "R1", "mINP"))
+    titles = ("losses", "clusters", "clusters, label-free", "test, percent (for the log only)")
+    for axes, title in zip((loss_axes, cluster_axes, quality_axes, test_axes), titles, strict=True):
+        axes.set(title=title, xlabel="steps")
+        if axes.lines:
+            axes.legend()
+    _save(figure, path)
+
+
+def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.int64], limit: int = 2000) -> None:
+    """A 2-D map (t-SNE, van der Maaten and Hinton 2008) of crops spread evenly over all, coloured by label; outliers
+    grey."""
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), limit)).astype(np.int64))
+    if len(rows) < 5:
+        return
+    perplexity = min(30, (len(rows) - 1) // 3)
+    places = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features[rows])
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    axes = figure.subplots()
+    clustered = labels[rows] >= 0
+    axes.scatter(*places[~clustered].T, s=6, c="lightgrey")
+    axes.scatter(*places[clustered].T, s=8, c=labels[rows][clustered] * 7 % 20, cmap="tab20")
+    axes.set(title=f"{len(rows)} of {len(features)} crops, colours repeat", xticks=[], yticks=[])
+    _save(figure, path)
+
+
+def _filled(
+    paths: list[Path], captions: list[str], frames: list[Any], per_row: int
+) -> tuple[list[Path], list[str], list[Any]]:
+    """Fill the last line with empty tiles."""
+    missing = -len(paths) % per_row
+    return paths + [Path()] * missing, captions + [""] * missing, frames + [(255, 255, 255)] * missing
+
+
+def _tile(path: Path, caption: str, frame: tuple[int, int, int]) -> Pixels:
+    """One crop in its frame, stretched to the tile; an unreadable one is white."""
+    try:
+        picture = cv2.resize(read_image(path), (TILE_WIDTH_PX, TILE_HEIGHT_PX), interpolation=cv2.INTER_AREA)
+    except DataError:
+        picture = np.full((TILE_HEIGHT_PX, TILE_WIDTH_PX, 3), 255, np.uint8)
+    framed = cv2.copyMakeBorder(picture, *[FRAME_PX] * 4, cv2.BORDER_CONSTANT, value=frame)
+    below = np.full((CAPTION_PX, framed.shape[1], 3), 255, np.uint8)
+    cv2.putText(below, caption, (1, CAPTION_PX - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.32, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.concatenate([framed, below])
+
+
+def _plot(axes: Any, lines: list[dict[str, Any]], names: tuple[str, ...]) -> None:
+    for name in names:
+        if any(name in line for line in lines):
+            axes.plot(
+                [line["step"] for line in lines], [line.get(name, np.nan) for line in lines], marker=".", label=name
+            )
+
+
+def _save(figure: Any, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,246 @@
+"""Puts the parts of a training run together from its settings. The only file of the trainer that wires."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer import checkpoint, config, optimiser, parallel, report
+from trainer.checkpoint import Checkpoint, Model
+from trainer.clustering.recluster import cluster
+from trainer.data import layouts
+from trainer.data.cache import Cached, cached
+from trainer.data.loader import Chances, Loader
+from trainer.data.records import FixedTest
+from trainer.data.transforms import normalise
+from trainer.errors import ConfigurationError
+from trainer.evaluate import EvaluationSettings
+from trainer.extract import features_of
+from trainer.measure import Embed, measure, with_network
+from trainer.methods.cluster_contrast import ClusterContrast
+from trainer.methods.spcl import SpCL
+from trainer.models.average import Average
+from trainer.models.embedder import Embedder, blueprint_of, new_embedder, rebuilt_embedder
+from trainer.parallel import Processes
+from trainer.runlog import RunLog, commit_of, progress, read_log
+from trainer.train import Place, Run, train
+
+CHECKPOINT, MODEL, BEST = "last.ckpt", "model.pt", "best.pt"
+CALIBRATION_CROPS = 1024  # spread evenly over the crops
+RANKED_QUERIES = 24
+METHODS = {"cluster_contrast": ClusterContrast, "spcl": SpCL}
+
+
+def start(settings: config.TrainSettings, folder: Path, resume: bool = False, quiet: bool = False) -> Path:
+    """Train as the settings say and leave everything in `folder`; returns the model file.
+
+    With `resume` the run in `folder` goes on where its last checkpoint stands, or begins where there is none. Raises
+    the errors of `trainer.errors`.
+    """
+    processes = parallel.join(settings.device)
+    try:
+        before = _to_resume(settings, folder, resume)
+        session = Session(settings, folder, processes, before, quiet=quiet or not processes.first)
+        try:
+            train(session.run, session.place)
+            return session.finish()
+        finally:
+            session.log.close()
+    finally:
+        parallel.leave()
+
+
+class Session:
+    """One run: its data, network, method and files."""
+
+    def __init__(
+        self,
+        settings: config.TrainSettings,
+        folder: Path,
+        processes: Processes,
+        before: Checkpoint | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.processes = processes
+        self.quiet = quiet
+        self.dataset = layouts.read(settings.data.root, settings.data.layout)
+        self.crops = self._read_crops()
+        network = self._network(before).to(processes.device)
+        self.method = METHODS[settings.method.name](network, self.crops.crops, settings.method, settings.seed)
+        self.optimiser = optimiser.build(network, settings.optimiser)
+        self.average = None if settings.average is None else Average(network, settings.average)
+        if settings.compile:
+            network.trunk.compile()
+        self.place, self.best = Place(), None
+        if before is not None:
+            self._take_up(before)
+        self.commit = commit_of(Path(__file__).parent)
+        self.log = RunLog(folder if processes.first else None)
+        self.log.start(self.plain_settings, self.commit)
+        self.log.write("data", crops=len(self.crops.crops), unreadable=[str(item.path) for item in self.crops.bad])
+        chances = Chances(self.method.views(), settings.data.input, settings.seed)
+        self.run = Run(
+            settings=settings,
+            method=self.method,
+            loader=Loader(self.crops, chances, processes, settings.accumulate),
+            optimiser=self.optimiser,
+            average=self.average,
+            extract=self.extract,
+            processes=processes,
+            log=self.log,
+            save=self.save,
+            after_epoch=self.after_epoch,
+            show=self.show,
+        )
+
+    @property
+    def plain_settings(self) -> dict[str, Any]:
+        return self.settings.model_dump(mode="json")
+
+    @property
+    def network(self) -> Embedder:
+        """What labels the crops and is exported: the running mean where there is one."""
+        return self.method.embedder() if self.average is None else self.average.network
+
+    def show(self, what: str, total: int) -> AbstractContextManager[Any]:
+        return progress(what, total, show=not self.quiet)
+
+    def extract(self) -> NDArray[np.float32]:
+        """Unit rows (N, D) float32 of all training crops."""
+        with self.show("extract", len(self.crops.crops)) as advance:
+            spec, settings = self.settings.data.input, self.settings.extraction
+            return features_of(self.network, self.crops.pixels, spec, settings, self.processes, progress=advance)
+
+    def save(self, place: Place) -> None:
+        """Write a checkpoint (first process only)."""
+        if self.processes.first:
+            state = Checkpoint(
+                settings=self.plain_settings,
+                commit=self.commit,
+                network=self.method.embedder().state_dict(),
+                optimiser=self.optimiser.state_dict(),
+                average=None if self.average is None else self.average.network.state_dict(),
+                method=self.method.state(),
+                epoch=place.epoch,
+                step=place.step,
+                steps=place.steps,
+                plan=place.plan,
+                best=self.best,
+            )
+            checkpoint.save(self.folder / CHECKPOINT, state)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Scores of the network after `epoch` epochs: label-free for the choice of the model, on the test set for the
+        log only."""
+        if self.settings.keep == "silhouette":
+            clustering = self._clustering_settings()
+            score = cluster(self.extract(), clustering, self.crops.crops.cameras).quality.silhouette
+            self.log.write("choice", self.place.steps, silhouette=score)
+            if self.best is None or score > self.best:
+                self.best = score
+                self._save_model(BEST)
+        last = epoch == self.settings.epochs
+        every = self.settings.evaluate_every
+        if self.dataset.test is not None and self.processes.first and (last or (every and epoch % every == 0)):
+            scores = measure(self._embed(), self.dataset.test, EvaluationSettings())
+            self.log.write("test", self.place.steps, epoch=epoch, **scores.as_dict())
+            if not self.quiet:
+                print(f"after epoch {epoch}: {scores.sentence()}")
+
+    def finish(self) -> Path:
+        """The model file of the finished run."""
+        if self.settings.keep == "last":
+            self._save_model(MODEL)
+        elif self.processes.first:
+            (self.folder / BEST).replace(self.folder / MODEL)
+        features = self.extract()
+        if self.processes.first:
+            self._report(features)
+        return self.folder / MODEL
+
+    def _report(self, features: NDArray[np.float32]) -> None:
+        """Pictures of the last network and of its own clusters."""
+        crops, folder = self.crops.crops, self.folder / "report"
+        labels = cluster(features, self._clustering_settings(), crops.cameras).labels
+        for name, chosen in report.notable_clusters(labels, crops.cameras).items():
+            report.write_picture(folder / f"clusters_{name}.png", report.cluster_sheet(crops, labels, chosen))
+        report.write_picture(folder / "outliers.png", report.outlier_sheet(crops, labels))
+        report.embedding_map(folder / "map.png", features, labels)
+        report.curves(folder / "curves.png", *(read_log(self.folder, event) for event in ("epoch", "step", "test")))
+        if isinstance(self.dataset.test, FixedTest):
+            report.write_picture(folder / "ranked.png", self._ranked_lists(self.dataset.test))
+
+    def _ranked_lists(self, test: FixedTest) -> NDArray[np.uint8]:
+        embed = self._embed()
+        (query_features, query_kept), (gallery_features, kept) = embed(test.query.crops), embed(test.gallery.crops)
+        query, gallery = test.query.take(query_kept), test.gallery.take(kept)
+        rows = np.unique(np.linspace(0, len(query) - 1, min(len(query), RANKED_QUERIES)).astype(np.int64))
+        return report.ranked_lists(query, gallery, (query_features, gallery_features), rows)
+
+    def _embed(self) -> Embed:
+        data, settings = self.settings.data, self.settings.extraction
+        return with_network(self.network, data.input, settings, data.cache, self.processes, bad_limit=data.bad_limit)
+
+    def _clustering_settings(self) -> Any:
+        method = self.settings.method
+        return method.clustering if method.name == "spcl" else method.labels.clustering
+
+    def _save_model(self, name: str) -> None:
+        if self.processes.first:
+            model = Model(self.network, self.settings.data.input, self.plain_settings, self.commit)
+            checkpoint.save_model(self.folder / name, model)
+
+    def _read_crops(self) -> Cached:
+        data = self.settings.data
+        crops = self.dataset.train
+        with self.show("decode", len(crops)) as advance:
+            return cached(crops, data.input, data.cache.expanduser(), data.bad_limit, advance)
+
+    def _network(self, before: Checkpoint | None) -> Embedder:
+        torch.manual_seed(self.settings.seed)  # for layers that start at random
+        spec = self.settings.data.input
+        blueprint = blueprint_of(self.settings.model, (spec.height_px, spec.width_px))
+        if before is not None:
+            return rebuilt_embedder(blueprint, before.network)
+        return new_embedder(blueprint, self._calibration())
+
+    def _calibration(self) -> list[Tensor]:
+        count = len(self.crops.crops)
+        rows = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION_CROPS)).astype(np.int64))
+        blocks = np.array_split(rows, max(1, len(rows) // 64))
+        return [normalise(torch.from_numpy(self.crops.pixels[block]), self.settings.data.input) for block in blocks]
+
+    def _take_up(self, before: Checkpoint) -> None:
+        self.optimiser.load_state_dict(before.optimiser)
+        if self.average is not None and before.average is not None:
+            self.average.network.load_state_dict(before.average)
+        self.method.load_state(before.method)
+        self.place = Place(before.epoch, before.step, before.steps, before.plan)
+        self.best = before.best
+
+
+def _to_resume(settings: config.TrainSettings, folder: Path, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from; `ConfigurationError` when the folder or the settings do not allow it."""
+    path = folder / CHECKPOINT
+    if not resume:
+        if path.exists() or (folder / MODEL).exists():
+            raise ConfigurationError(
+                [f"{folder} holds a run: go on with --resume, or choose another --out"], "command line"
+            )
+        return None
+    if not path.exists():
+        return None
+    before = checkpoint.load(path)
+    changed = config.differences(config.parse(before.settings, str(path)), settings)
+    if changed:
+        raise ConfigurationError([*changed, "a run goes on with the settings it began with"], f"{path} --resume")
+    return before

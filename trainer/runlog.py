@@ -1,0 +1,100 @@
+"""What a run leaves behind: resolved configuration, commit, a JSON-lines log, TensorBoard events, progress on the
+screen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.errors import WorldError
+
+
+class RunLog:
+    """The log of one run; a resumed run goes on in the same files. Only the first process has a folder."""
+
+    def __init__(self, folder: Path | None, wall_clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder
+        self.wall_clock = wall_clock
+        self._lines = self._events = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._lines = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
+                self._events = SummaryWriter(str(folder / "events"))
+            except OSError as error:
+                raise WorldError(f"the run folder {folder} cannot be written: {error.strerror or error}") from None
+
+    def start(self, settings: dict[str, Any], commit: str) -> None:
+        """Write what the run is made of."""
+        if self.folder is not None:
+            (self.folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+            (self.folder / "commit.txt").write_text(commit + "\n", encoding="utf-8")
+            self.write("start", commit=commit)
+
+    def write(self, event: str, step: int | None = None, **values: Any) -> None:
+        """One line `{"event": …, "wall_s": …, …}`; numbers also become TensorBoard scalars where `step` is given."""
+        if self._lines is None or self._events is None:
+            return
+        place = {} if step is None else {"step": step}
+        try:
+            self._lines.write(
+                json.dumps({"event": event, "wall_s": round(self.wall_clock(), 3), **place, **values}) + "\n"
+            )
+        except OSError as error:
+            raise WorldError(f"the log in {self.folder} cannot be written: {error.strerror or error}") from error
+        if step is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._events.add_scalar(f"{event}/{name}", value, step)
+
+    def close(self) -> None:
+        if self._lines is not None and self._events is not None:
+            self._lines.close()
+            self._events.close()
+
+
+def read_log(folder: Path, event: str) -> list[dict[str, Any]]:
+    """The lines of one kind of event, in order; a last line cut off by a crash is left out."""
+    lines = []
+    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if content["event"] == event:
+            lines.append(content)
+    return lines
+
+
+def commit_of(package: Path) -> str:
+    """The commit of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
+    try:
+        git = ["git", "-C", str(package), "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+@contextmanager
+def progress(what: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left; the value is a function that takes how many more are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, disable=not show, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
