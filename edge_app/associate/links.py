@@ -18,7 +18,7 @@ from edge_app.associate.settings import LinkSettings, TransitSettings
 from edge_app.associate.state import CameraModel, LinkModel
 
 BINS = 48
-PRIOR_WEIGHT = 6.0  # confirmed transits that the prior is worth
+PRIOR_WEIGHT = 2.0  # transits that the prior is worth: it is a guess, a few vehicles know better
 FLOOR = 0.05  # probability mass spread evenly over [min_s, max_s]
 DECAY = 0.99  # per confirmed transit: the memory of a link is about a hundred vehicles
 SHARE_WEIGHT = 6.0  # exits that the prior share is worth
