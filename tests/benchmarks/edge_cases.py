@@ -97,7 +97,7 @@ def judged(world: World, run: Run) -> dict[str, Any]:
         "baseline": counts(baseline_global_cosine(world, run.tracklets).score.total),
         "ceiling": counts(ceiling_hungarian(world, run.tracklets).total),
         "delays_s": [round(delay, 3) for delay in delays],
-        "travel_time_errors_s": travel_time_errors(world, matches),
+        "travel_time_errors_s": travel_time_errors(world, run, matches),
     }
 
 
@@ -106,12 +106,22 @@ def counts(link: LinkScore) -> dict[str, list[int]]:
     return {name: [share.hits, share.count] for name, share in shares.items()}
 
 
-def travel_time_errors(world: World, matches: list[Match]) -> list[float]:
-    """By link: median transit of the matches against the median of all that really happened, absolute."""
+def travel_time_errors(world: World, run: Run, matches: list[Match]) -> list[float]:
+    """By link: median transit of the matches against the median of all that really happened and were seen, absolute.
+
+    Both by the tracklets' own times: a vehicle is seen a little after it entered and until a little before it left.
+    """
+    tracklet = {
+        passage: one for one, passage in zip(run.tracklets, passages_of(world, run.tracklets).values(), strict=True)
+    }
     errors = []
-    for link in {match.link for match in matches}:
+    for link in sorted({match.link for match in matches}):
         found = [match.transit_s for match in matches if match.link == link]
-        true = [one.transit_s for one in world.true_links() if one.link == link]
+        true = [
+            tracklet[one.to].entry_time_s - tracklet[one.from_].exit_time_s
+            for one in world.true_links()
+            if one.link == link and one.from_ in tracklet and one.to in tracklet
+        ]
         if true:
             errors.append(abs(float(np.median(found) - np.median(true))))
     return errors
