@@ -28,6 +28,7 @@ class Gallery:
     identities: dict[str, Identity]
     cameras: dict[str, CameraModel]
     calibrations: dict[str, Calibration]
+    _curves: dict[str, scores.Curve] = field(default_factory=dict, init=False)  # by pair of cameras
     _site_means: dict[str, Floats] = field(default_factory=dict, init=False)  # by embedding version
 
     def edge(self, link: LinkSettings, from_: Node, to: Node) -> Edge | None:
@@ -117,9 +118,13 @@ class Gallery:
         return mean
 
     def _curve(self, from_camera: str, to_camera: str) -> scores.Curve:
-        pair = self.calibrations.get(pair_id(from_camera, to_camera)) or scores.new_calibration("")
-        site = self.calibrations.get(ALL_PAIRS) or scores.new_calibration(ALL_PAIRS)
-        return scores.evidence_curve(pair, site, self.settings.similarity)
+        """What similarities of this pair of cameras say; what is learned in a step counts from the next one on."""
+        pair = pair_id(from_camera, to_camera)
+        if pair not in self._curves:
+            known = self.calibrations.get(pair) or scores.new_calibration(pair)
+            site = self.calibrations.get(ALL_PAIRS) or scores.new_calibration(ALL_PAIRS)
+            self._curves[pair] = scores.evidence_curve(known, site, self.settings.similarity)
+        return self._curves[pair]
 
 
 def pair_id(from_camera: str, to_camera: str) -> str:

@@ -30,7 +30,7 @@ LIMIT = 6.0  # nats; no single look is worth more
 MEAN_WEIGHT = 40.0  # tracklets before a camera's mean is trusted half
 MEAN_MEMORY = 500.0  # tracklets after which a camera's mean forgets
 TOP = 3  # similarities averaged per proxy
-CORRELATION = 0.5  # between the evidence of two proxies of one identity
+CORRELATION = 0.8  # between the evidence of two proxies of one identity: a look-alike deceives all cameras
 
 
 def learn_camera(camera: CameraModel, embeddings: Floats) -> CameraModel:
