@@ -45,7 +45,7 @@ def features_of(
     blocks: list[Tensor] = []
     for number, first in enumerate(firsts):
         if number % processes.count == processes.rank:
-            part = torch.from_numpy(np.ascontiguousarray(pixels[first : first + settings.batch])).to(processes.device)
+            part = torch.from_numpy(np.array(pixels[first : first + settings.batch])).to(processes.device)
             blocks.append(_embed(network, normalise(part, spec), settings.flip))
             progress(len(part))
     network.train(was_training)

