@@ -14,8 +14,8 @@ from edge_app.types import Floats, Image
 class Preprocessor:
     """Fills one preallocated batch again and again.
 
-    Resizing is OpenCV's 8-bit arithmetic; normalisation is a table look-up of `InputSpec.levels` and so exactly the
-    reference's.
+    Resizing is OpenCV's 8-bit arithmetic. Normalisation is one multiplication and one addition in float32, twice as
+    fast as a table of `InputSpec.levels`, and differs from the reference by rounding only.
     """
 
     def __init__(self, spec: InputSpec, max_batch: int) -> None:
@@ -23,6 +23,8 @@ class Preprocessor:
         self._batch = np.empty((max_batch, 3, spec.height_px, spec.width_px), np.float32)
         self._painted: list[LetterboxMap | None] = [None] * max_batch  # the padding that each slot holds
         self._levels = spec.levels()
+        self._slopes = (spec.scale / np.array(spec.std)).astype(np.float32)  # in channel order, as the levels
+        self._offsets = (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
 
     def __call__(self, images: Sequence[Image]) -> tuple[Floats, list[LetterboxMap]]:
         """M pictures (H, W, 3) uint8 BGR → (M, 3, h, w) float32 contiguous, and where each lies in it.
@@ -40,12 +42,18 @@ class Preprocessor:
             self._painted[slot] = place
         rows = slice(place.top_px, place.top_px + place.height_px)
         columns = slice(place.left_px, place.left_px + place.width_px)
-        planes = cv2.split(self._resize(image, place))
-        for channel, plane in enumerate(reversed(planes) if self.spec.channel_order == "RGB" else planes):
-            cv2.LUT(plane, self._levels[channel], dst=self._batch[slot, channel, rows, columns])
+        pixels = self._resize(image, place)
+        for channel in range(3):
+            source = 2 - channel if self.spec.channel_order == "RGB" else channel
+            target = self._batch[slot, channel, rows, columns]
+            np.multiply(pixels[:, :, source], self._slopes[channel], out=target)
+            if self._offsets[channel]:
+                target += self._offsets[channel]
         return place
 
     def _resize(self, image: Image, place: LetterboxMap) -> cv2.typing.MatLike:
+        if (place.width_px, place.height_px) == (image.shape[1], image.shape[0]):
+            return image
         shrinks = place.width_px <= image.shape[1] and place.height_px <= image.shape[0]
         kernel = cv2.INTER_AREA if self.spec.kernel == "area" and shrinks else cv2.INTER_LINEAR
         return cv2.resize(image, (place.width_px, place.height_px), interpolation=kernel)
