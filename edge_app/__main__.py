@@ -59,12 +59,13 @@ def check(config: Config) -> None:
 def replay(
     config: Config,
     out: Annotated[Path, typer.Option(help="Facts as JSON lines; the same input gives the same bytes.")],
+    pictures: Annotated[Path | None, typer.Option(help="Write matches.png and timeline.png here.")] = None,
 ) -> None:
     """Play the recordings of a configuration through the same pipeline, as fast as it can, without a broker."""
     from edge_app.config import load
     from edge_app.replay import replay_site
 
-    typer.echo(replay_site(load(config), out))
+    typer.echo(replay_site(load(config), out, pictures))
 
 
 @cli.command()

@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from edge_app.associate.facts import standing_matches
 from edge_app.pictures.album import Album
 from edge_app.pictures.sheet import Look, Pair, contact_sheet, pairs_of
 from edge_app.pictures.timeline import timeline
@@ -20,7 +21,7 @@ from edge_app.received import Mail
 from edge_app.simulation.baselines import baseline_global_cosine
 from edge_app.simulation.configuration import Play
 from edge_app.simulation.judgement import Judgement, judge
-from edge_app.simulation.score import LinkScore, Score, Share, standing_matches
+from edge_app.simulation.score import LinkScore, Score, Share
 from edge_app.types import Tracklet
 
 

@@ -13,23 +13,28 @@ from pathlib import Path
 import yaml
 
 from edge_app import app
-from edge_app.associate.facts import Fact, Unmatched
+from edge_app.associate.facts import Fact, Unmatched, standing_matches
 from edge_app.config import SiteConfig
 from edge_app.contract.topics import encode, topic_of
 from edge_app.errors import ConfigurationError, StoreError
 from edge_app.outgoing import Letterhead, fact_messages
+from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.simulation.configuration import Play, raw_config, site_config
+from edge_app.types import Tracklet
 
 
-def replay_site(config: SiteConfig, out: Path) -> str:
+def replay_site(config: SiteConfig, out: Path, pictures: Path | None = None) -> str:
     """Play every recording, write one JSON line per fact to `out`, return a line of summary.
+
+    `pictures` gets `matches.png`, the confirmed pairs to look at, and `timeline.png`.
 
     A line is `{"topic": …, "payload": …}` as on MQTT, or `{"unmatched": …}` for a tracklet that began an identity. The
     same recordings give the same bytes: ids count from the boot `replay`, and times are capture times. Raises
     `ConfigurationError` for live cameras, and `SourceError` after the others were played when a recording was bad.
     """
     counts: Counter[str] = Counter()
+    gathered = Gathered()
     partial = out.with_name(out.name + ".partial")
     with tempfile.TemporaryDirectory() as scratch:
         config = config.model_copy(
@@ -42,7 +47,9 @@ def replay_site(config: SiteConfig, out: Path) -> str:
         try:
             with app.Node(config, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
                 for step in node.steps(threading.Event()):
-                    counts.update(["steps"] * 1 + ["frames"] * len(step.frames) + ["tracklets"] * len(step.tracklets))
+                    counts.update(["frames"] * len(step.frames) + ["tracklets"] * len(step.tracklets))
+                    if pictures is not None:
+                        gathered.add(step)
                     for line in fact_lines(node.letterhead, step):
                         file.write(line + "\n")
                         counts["facts"] += 1
@@ -52,8 +59,37 @@ def replay_site(config: SiteConfig, out: Path) -> str:
         except OSError as error:
             raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
         os.replace(partial, out)
+    if pictures is not None:
+        gathered.draw(pictures, [camera.id for camera in config.cameras])
     app.raise_for(failed)
     return f"{counts['frames']} frames, {counts['tracklets']} tracklets, {counts['facts']} facts → {out}"
+
+
+class Gathered:
+    """What the pictures of a replay are made of."""
+
+    def __init__(self) -> None:
+        self._album, self._tracklets, self._facts = Album(), list[Tracklet](), list[Fact]()
+
+    def add(self, step: Step) -> None:
+        self._album.add(step.views)
+        self._tracklets += step.tracklets
+        self._facts += step.facts
+
+    def draw(self, folder: Path, cameras: list[str]) -> None:
+        """Write both pictures. Raises `StoreError` when they cannot be written."""
+        from edge_app.pictures.sheet import contact_sheet, pairs_of
+        from edge_app.pictures.timeline import timeline
+
+        matches = standing_matches(self._facts)
+        said = f"{len(matches)} confirmed matches among {len(self._tracklets)} passages"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+        contact_sheet(pairs_of(matches, self._album), folder / "matches.png", "Seen again", said)
+        lanes = folder / "timeline.png"
+        timeline(lanes, cameras, self._tracklets, matches, title="Who went where", subtitle=said)
 
 
 def fact_lines(letterhead: Letterhead, step: Step) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -71,3 +72,16 @@ class Unmatched:
 
 
 Fact: TypeAlias = Match | Revision | Unmatched
+
+
+def standing_matches(facts: Iterable[Fact]) -> list[Match]:
+    """The confirmed matches that no later fact took back, in the order they were said; repeats are dropped."""
+    standing: dict[str, Match] = {}
+    for fact in facts:
+        if isinstance(fact, Match) and fact.state == "confirmed":
+            standing.pop(fact.supersedes or "", None)
+            standing.setdefault(fact.event_id, fact)
+        elif isinstance(fact, Revision):
+            for event_id in fact.revises:
+                standing.pop(event_id, None)
+    return list(standing.values())

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_app.associate.facts import Fact, Match, Revision
+from edge_app.associate.facts import Fact, standing_matches
 from edge_app.simulation.detections import best_overlap
 from edge_app.simulation.traffic import Passage, TrueLink
 from edge_app.simulation.world import World
@@ -82,19 +82,6 @@ def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
-def standing_matches(facts: Iterable[Fact]) -> list[Match]:
-    """The confirmed matches that no later fact took back, in the order they were said; repeats are dropped."""
-    standing: dict[str, Match] = {}
-    for fact in facts:
-        if isinstance(fact, Match) and fact.state == "confirmed":
-            standing.pop(fact.supersedes or "", None)
-            standing.setdefault(fact.event_id, fact)
-        elif isinstance(fact, Revision):
-            for event_id in fact.revises:
-                standing.pop(event_id, None)
-    return list(standing.values())
 
 
 def passage_of(world: World, tracklet: Tracklet) -> Passage | None:

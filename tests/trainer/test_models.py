@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
 
-from tiny_onnx import small_onnx  # noqa: E402
+from tiny_networks import small_onnx  # noqa: E402
 from torch import nn  # noqa: E402
 
 from trainer.errors import ConfigurationError, DataError  # noqa: E402

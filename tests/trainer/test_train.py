@@ -22,7 +22,7 @@ pytest.importorskip("onnx", reason="the trainer needs onnx")
 pytest.importorskip("tensorboard", reason="the trainer needs tensorboard")
 
 from tiny_crops import picture, write_market  # noqa: E402
-from tiny_onnx import small_onnx  # noqa: E402
+from tiny_networks import small_onnx  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
 from trainer.errors import ConfigurationError, DataError, TrainerError, WorldError  # noqa: E402

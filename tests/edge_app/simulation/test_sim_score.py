@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_app.associate.facts import EffectiveLink, End, Match, Revision
+from edge_app.associate.facts import EffectiveLink, End, Match, Revision, standing_matches
 from edge_app.simulation.baselines import baseline_global_cosine, ceiling_hungarian
-from edge_app.simulation.score import Share, passages_of, score_links, score_pairs, standing_matches, wilson
+from edge_app.simulation.score import Share, passages_of, score_links, score_pairs, wilson
 from edge_app.simulation.tracklets import simulated_tracklets
 from edge_app.simulation.world import World
 from edge_app.types import Tracklet
