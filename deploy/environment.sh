@@ -77,19 +77,31 @@ check_opencv() {
     "$venv/bin/python" -c 'import cv2' || fail "OpenCV still does not load"
 }
 
-# environment LOCK: make or complete .venv; returns at once when it was done before.
+# environment LOCK: make or complete .venv; returns at once when it, or a larger one, was made here before.
+# A changed lock, or a clone that was moved, makes it anew.
 environment() {
-    local lock="$root/deploy/lock/$1.txt" stamp="$venv/.lock-$1" wanted uv python
-    [[ -r "$lock" ]] || fail "$lock is missing; clone the repository anew"
-    wanted="$(cat "$lock" "$root/pyproject.toml" | sha256sum | cut -d ' ' -f 1)"
-    [[ "$(cat "$stamp" 2>/dev/null)" == "$wanted" ]] && new_enough "$venv/bin/python" && return
+    local lock python uv larger
+    [[ -r "$root/deploy/lock/$1.txt" ]] || fail "$root/deploy/lock/$1.txt is missing; clone the repository anew"
+    case "$1" in edge) larger="edge dev trainer" ;; dev) larger="dev trainer" ;; *) larger="$1" ;; esac
+    for lock in $larger; do
+        if [[ "$(cat "$venv/.lock-$lock" 2>/dev/null)" == "$(wanted "$lock")" ]] && new_enough "$venv/bin/python"; then
+            return
+        fi
+    done
     python="$(find_python)"
     say "preparing $venv for '$1' (once), with $("$python" --version)"
     new_enough "$venv/bin/python" || make_venv "$python"
     uv=uv
     uv --version >/dev/null 2>&1 || uv="$venv/bin/uv"
-    "$uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r "$lock"
+    "$uv" --version >/dev/null 2>&1 || { make_venv "$python" && uv="$venv/bin/uv"; }
+    "$uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r "$root/deploy/lock/$1.txt"
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps -e "$root"
     check_opencv
-    printf '%s\n' "$wanted" >"$stamp"
+    rm -f "$venv"/.lock-*
+    wanted "$1" >"$venv/.lock-$1"
+}
+
+# What .venv is made for, as a digest.
+wanted() {
+    { cat "$root/deploy/lock/$1.txt" "$root/pyproject.toml" && printf '%s' "$root"; } | sha256sum | cut -d ' ' -f 1
 }

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/edge.py --json edge.json --seeds 1-8                       the demo's site as detections
     python tests/benchmarks/edge.py --json edge.json --seeds 1-3 --fidelity frames     the same drawn, with both models
-    python tests/benchmarks/edge.py --json edge.json --clips ../shared/data            terrace and motorway
+    python tests/benchmarks/edge.py --json edge.json --clips data                     terrace and motorway
     python tests/benchmarks/edge.py --json edge.json --curve 1-8 --scale               thresholds; 4, 16, 64 cameras
 
 Each case is written to the JSON file when it is done; what is there already is not measured again, so a run that was

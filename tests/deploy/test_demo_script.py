@@ -17,8 +17,10 @@ def clone(tmp_path):
     """The parts of a clone that the script looks at, in a folder with a space in its name."""
     folder = tmp_path / "a clone"
     (folder / "deploy" / "lock").mkdir(parents=True)
-    shutil.copy(ROOT / "deploy" / "demo.sh", folder / "deploy")
-    (folder / "deploy" / "lock" / "edge.txt").write_text("# nothing\n")
+    for name in ("demo.sh", "environment.sh"):
+        shutil.copy(ROOT / "deploy" / name, folder / "deploy")
+    for name in ("edge", "dev", "trainer"):
+        (folder / "deploy" / "lock" / f"{name}.txt").write_text("# nothing\n")
     (folder / "pyproject.toml").write_text("# nothing\n")
     return folder
 
@@ -40,7 +42,7 @@ def test_a_second_run_starts_at_once_with_every_option(clone):
     os.symlink(sys.executable, clone / ".venv" / "bin" / "python")
     contents = b"".join((clone / name).read_bytes() for name in ("deploy/lock/edge.txt", "pyproject.toml"))
     digest = hashlib.sha256(contents + str(clone).encode()).hexdigest()
-    (clone / ".venv" / ".edge-lock").write_text(digest + "\n")
+    (clone / ".venv" / ".lock-edge").write_text(digest + "\n")
     done = run(clone, "--seconds", "20", "--out", "a folder")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "demo|--seconds|20|--out|a folder|"
