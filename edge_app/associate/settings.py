@@ -64,9 +64,9 @@ class SimilarityPrior(Settings):
 class AssociateSettings(Settings):
     """When a match is called a match."""
 
-    confirm_posterior: float = Field(default=0.98, gt=0.5, lt=1)
+    confirm_posterior: float = Field(default=0.97, gt=0.5, lt=1)
     """A match this probable is confirmed at once, when no unfinished track can still be a better candidate."""
-    accept_posterior: float = Field(default=0.80, gt=0.5, lt=1)
+    accept_posterior: float = Field(default=0.85, gt=0.5, lt=1)
     """At the deadline, the best candidate is confirmed when it is at least this probable."""
     provisional_posterior: float = Field(default=0.50, gt=0, lt=1)
     """A candidate this probable is published as provisional while the decision waits."""

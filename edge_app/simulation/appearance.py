@@ -70,6 +70,7 @@ def embeddings_of(
     shape_class: str,
     camera: tuple[str, str, str],
     difficulty: float,
+    *,
     disturbances: Floats,
     generators: tuple[np.random.Generator, np.random.Generator],
 ) -> Floats:

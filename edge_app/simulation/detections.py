@@ -87,7 +87,10 @@ class SimulatedEmbedder:
             _generator(world.demand.seed + passage.vehicle, view.camera, view.time_s),
         )
         disturbance = np.array([truth.occluded[index] + truth.cut[index]], np.float32)
-        return embeddings_of(passage.look, passage.class_name, camera, world.demand.difficulty, disturbance, generators)
+        look, difficulty = passage.look, world.demand.difficulty
+        return embeddings_of(
+            look, passage.class_name, camera, difficulty, disturbances=disturbance, generators=generators
+        )
 
 
 def best_overlap(box: Floats, truth: Visible) -> int | None:

@@ -47,8 +47,8 @@ def _tracklet(world: World, node: str, passage: Passage, rng: np.random.Generato
         passage.class_name,
         (world.site.name, passage.camera, spec.viewpoint),
         world.demand.difficulty,
-        (0.3 * rng.random(_VIEWS)).astype(np.float32),
-        (rng, rng),
+        disturbances=(0.3 * rng.random(_VIEWS)).astype(np.float32),
+        generators=(rng, rng),
     )
     return Tracklet(
         id=f"{node}/{passage.camera}/1/{passage.vehicle}-{round(passage.entry_time_s - world.start_s + 1e4)}",

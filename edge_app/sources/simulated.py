@@ -69,11 +69,18 @@ def parse_sim_url(url: str) -> SimulatedCameraUrl:
 def world_of(url: SimulatedCameraUrl | str) -> World:
     """The world behind an address; built once per process. Raises SourceError (text) or ValueError (parsed)."""
     parsed = parse_sim_url(url) if isinstance(url, str) else url
-    return _world(parsed.site, parsed.seed, parsed.difficulty, parsed.seconds, parsed.persons, parsed.start_s)
+    return _world(
+        parsed.site,
+        parsed.seed,
+        parsed.difficulty,
+        seconds=parsed.seconds,
+        persons=parsed.persons,
+        start_s=parsed.start_s,
+    )
 
 
 @lru_cache(maxsize=8)
-def _world(site: str, seed: int, difficulty: float, seconds: float, persons: bool, start_s: float) -> World:
+def _world(site: str, seed: int, difficulty: float, *, seconds: float, persons: bool, start_s: float) -> World:
     return World(site, seed=seed, difficulty=difficulty, seconds=seconds, persons=persons, start_s=start_s)
 
 

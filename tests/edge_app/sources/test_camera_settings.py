@@ -27,7 +27,7 @@ def test_the_address_says_what_the_source_is(source, scheme, live):
     assert (camera.scheme, camera.is_live) == (scheme, live)
 
 
-@pytest.mark.parametrize("id", ["", "Gate", "gate 1", "-gate", "gate-", "gäte", "g" * 33, "a/b"])
+@pytest.mark.parametrize("id", ["", "a--b", "gate 1", "-gate", "gate-", "gäte", "g" * 33, "a/b"])
 def test_an_id_is_a_slug(id):
     with pytest.raises(ValidationError):
         CameraSettings(id=id, source="clip.mp4")
