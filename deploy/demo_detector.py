@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from ultralytics import YOLO
 
 NAMES = (*CLASS_NAMES, "person")
-INPUT = InputSpec(width_px=640, height_px=384, channel_order="RGB", resize="letterbox", pad_value=114)
+# grey levels go in as they are: the network divides by 255 itself, on a quarter of the bytes
+INPUT = InputSpec(width_px=640, height_px=384, channel_order="RGB", scale=1.0, resize="letterbox", pad_value=114)
 DEPTH, WIDTH, MAXIMUM_CHANNELS = 0.33, 0.125, 1024  # of the YOLO26 family; nano is 0.5, 0.25, 1024
-VERSION = "demo-detector-1"
+VERSION = "demo-detector-2"
 LICENCE = (
     "Trained with Ultralytics YOLO (AGPL-3.0) on pictures drawn by this project; whoever ships these weights in a "
     "product should read Ultralytics' licence terms or train a detector of another origin."
@@ -188,6 +189,7 @@ def export_detector(weights: Path, out: Path) -> Path:
         dynamo=False,
     )
     onnxslim.slim(str(target), str(target))
+    take_grey_levels(target)
     manifest = ModelManifest(
         kind="detector",
         version=VERSION,
@@ -199,6 +201,23 @@ def export_detector(weights: Path, out: Path) -> Path:
     )
     write_manifest(target, manifest)
     return target
+
+
+def take_grey_levels(path: Path) -> None:
+    """Let an ONNX detector that wants floats in [0, 1] take uint8 instead, and divide by 255 itself."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load(str(path))
+    graph, images = model.graph, model.graph.input[0]
+    for node in graph.node:
+        node.input[:] = ["images_scaled" if name == images.name else name for name in node.input]
+    graph.initializer.append(helper.make_tensor("one_255th", TensorProto.FLOAT, [], [1 / 255]))
+    graph.node.insert(0, helper.make_node("Cast", [images.name], ["images_float"], to=TensorProto.FLOAT))
+    graph.node.insert(1, helper.make_node("Mul", ["images_float", "one_255th"], ["images_scaled"]))
+    images.type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
 
 
 def check_detector(path: Path, per_camera: int = 20) -> dict[str, float]:

@@ -87,7 +87,7 @@ class OnnxDetector:
             raise ModelError(f"{where} has no manifest: describe its `input` in the settings, or add {where[:-5]}.json")
         check_input(engine, settings.input, where)
         self.engine, self._settings, self._spec = engine, settings, settings.input
-        self._preprocess = Preprocessor(settings.input, settings.max_batch)
+        self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         shape = self._run([blank])[0].shape
         known = len(settings.class_names) if settings.class_names else None

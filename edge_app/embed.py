@@ -65,7 +65,7 @@ class OnnxEmbedder:
             raise ModelError(f"{self._where}: the embedder needs a `version`")
         check_input(engine, settings.input, self._where)
         self.engine, self.version, self._max_batch = engine, settings.version, settings.max_batch
-        self._preprocess = Preprocessor(settings.input, settings.max_batch)
+        self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         self.dimension = self._run([blank]).shape[1]
         if dimension not in (None, self.dimension):

@@ -49,8 +49,11 @@ class Engine(Protocol):
     busy_s: float  # seconds spent inside `run` since the engine was opened
     runs: int  # batches run since the engine was opened
 
-    def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """(B, 3, h, w) float32, any B ≥ 1 → one array (B, …) per output. Raises `ModelError`."""
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        """(B, 3, h, w) float32, or uint8 for a network that takes grey levels; any B ≥ 1 → one array (B, …) per output.
+
+        Raises `ModelError`.
+        """
         ...
 
     def close(self) -> None: ...
@@ -66,7 +69,7 @@ def check_input(engine: Engine, spec: InputSpec, where: str) -> None:
     fits = len(port.shape) == 4 and all(
         found in (None, size) for found, size in zip(port.shape[1:], expected, strict=True)
     )
-    if not fits or port.dtype not in (np.float32, np.float16):
+    if not fits or port.dtype not in (np.float32, np.float16, np.uint8):
         raise ModelError(
             f"{where}: the input description makes {describe((None, *expected))} float32, but the model's input "
             f"{port.name!r} is {describe(port.shape)} {port.dtype}; correct width_px and height_px or use another model"

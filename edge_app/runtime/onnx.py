@@ -40,8 +40,8 @@ class OnnxEngine:
         self.busy_s = 0.0
         self.runs = 0
 
-    def run(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """(B, 3, h, w) float32 → one array (B, …) per output. Raises `ModelError` when the model fails."""
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        """(B, 3, h, w) float32 or uint8 → one array (B, …) per output. Raises `ModelError` when the model fails."""
         begin = self._clock()
         port = self.inputs[0]
         values = batch if batch.dtype == port.dtype else batch.astype(port.dtype)

@@ -64,3 +64,17 @@ def test_slices_of_a_frame_need_no_copy() -> None:
 def test_refuses_empty_pictures() -> None:
     with pytest.raises(InputSpecError, match="at least 1"):
         Preprocessor(InputSpec(width_px=20, height_px=20), 1)([np.zeros((0, 5, 3), np.uint8)])
+
+
+def test_a_network_that_takes_grey_levels_gets_them() -> None:
+    spec = InputSpec(width_px=24, height_px=16, scale=1.0, channel_order="RGB")
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    batch, _ = Preprocessor(spec, 2, np.dtype(np.uint8))([image, image[:, ::-1]])
+    assert batch.dtype == np.uint8
+    np.testing.assert_array_equal(batch[0], image[:, :, ::-1].transpose(2, 0, 1))
+    boxed = InputSpec(width_px=24, height_px=16, scale=1.0, resize="letterbox")  # padding to the left and to the right
+    tall = np.random.default_rng(1).integers(0, 256, (32, 16, 3), dtype=np.uint8)
+    (grey,), _ = Preprocessor(boxed, 1, np.dtype(np.uint8))([tall])
+    assert np.abs(grey - preprocess(tall, boxed)).max() <= 1
+    with pytest.raises(InputSpecError, match="describe scale 1"):
+        Preprocessor(InputSpec(width_px=24, height_px=16), 1, np.dtype(np.uint8))
