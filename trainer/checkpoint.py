@@ -18,7 +18,7 @@ from torch import Tensor
 from edge_app.contract.preprocess import InputSpec
 from trainer.errors import DataError, WorldError
 from trainer.methods.base import Epoch
-from trainer.models.embedder import Blueprint, Embedder, ModelSettings, rebuilt_embedder
+from trainer.models.embedder import Blueprint, Embedder, ModelSettings, blank_embedder
 
 FORMAT = "crosslane.checkpoint/1"
 MODEL_FORMAT = "crosslane.model-weights/1"
@@ -92,8 +92,9 @@ def load_model(path: Path) -> Model:
     height, width = content["image_size"]
     onnx = None if content["onnx"] is None else content["onnx"].numpy().tobytes()
     blueprint = Blueprint(ModelSettings.model_validate(content["model"]), (height, width), onnx)
-    network = rebuilt_embedder(blueprint, content["weights"]).eval()
-    return Model(network, InputSpec.model_validate(content["input"]), content["settings"], content["commit"])
+    network = blank_embedder(blueprint)
+    network.load_state_dict(content["weights"])
+    return Model(network.eval(), InputSpec.model_validate(content["input"]), content["settings"], content["commit"])
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

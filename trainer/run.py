@@ -26,7 +26,7 @@ from trainer.measure import Embed, measure, with_network
 from trainer.methods.cluster_contrast import ClusterContrast
 from trainer.methods.spcl import SpCL
 from trainer.models.average import Average
-from trainer.models.embedder import Embedder, blueprint_of, new_embedder, rebuilt_embedder
+from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
 from trainer.parallel import Processes
 from trainer.runlog import RunLog, commit_of, progress, read_log
 from trainer.train import Place, Run, train
@@ -76,7 +76,7 @@ class Session:
         self.crops = self._read_crops()
         network = self._network(before).to(processes.device)
         self.method = METHODS[settings.method.name](network, self.crops.crops, settings.method, settings.seed)
-        self.optimiser = optimiser.build(network, settings.optimiser)
+        self.optimiser = optimiser.build(self.method.trained(), settings.optimiser)
         self.average = None if settings.average is None else Average(network, settings.average)
         if settings.compile:
             network.trunk.compile()
@@ -126,7 +126,7 @@ class Session:
             state = Checkpoint(
                 settings=self.plain_settings,
                 commit=self.commit,
-                network=self.method.embedder().state_dict(),
+                network=self.method.trained().state_dict(),
                 optimiser=self.optimiser.state_dict(),
                 average=None if self.average is None else self.average.network.state_dict(),
                 method=self.method.state(),
@@ -142,8 +142,9 @@ class Session:
         """Scores of the network after `epoch` epochs: label-free for the choice of the model, on the test set for the
         log only."""
         if self.settings.keep == "silhouette":
-            clustering = self._clustering_settings()
-            score = cluster(self.extract(), clustering, self.crops.crops.cameras).quality.silhouette
+            score = cluster(
+                self.extract(), self.settings.method.clustering, self.crops.crops.cameras
+            ).quality.silhouette
             self.log.write("choice", self.place.steps, silhouette=score)
             if self.best is None or score > self.best:
                 self.best = score
@@ -170,7 +171,7 @@ class Session:
     def _report(self, features: NDArray[np.float32]) -> None:
         """Pictures of the last network and of its own clusters."""
         crops, folder = self.crops.crops, self.folder / "report"
-        labels = cluster(features, self._clustering_settings(), crops.cameras).labels
+        labels = cluster(features, self.settings.method.clustering, crops.cameras).labels
         for name, chosen in report.notable_clusters(labels, crops.cameras).items():
             report.write_picture(folder / f"clusters_{name}.png", report.cluster_sheet(crops, labels, chosen))
         report.write_picture(folder / "outliers.png", report.outlier_sheet(crops, labels))
@@ -190,10 +191,6 @@ class Session:
         data, settings = self.settings.data, self.settings.extraction
         return with_network(self.network, data.input, settings, data.cache, self.processes, bad_limit=data.bad_limit)
 
-    def _clustering_settings(self) -> Any:
-        method = self.settings.method
-        return method.clustering if method.name == "spcl" else method.labels.clustering
-
     def _save_model(self, name: str) -> None:
         if self.processes.first:
             model = Model(self.network, self.settings.data.input, self.plain_settings, self.commit)
@@ -210,7 +207,7 @@ class Session:
         spec = self.settings.data.input
         blueprint = blueprint_of(self.settings.model, (spec.height_px, spec.width_px))
         if before is not None:
-            return rebuilt_embedder(blueprint, before.network)
+            return blank_embedder(blueprint)
         return new_embedder(blueprint, self._calibration())
 
     def _calibration(self) -> list[Tensor]:
@@ -220,6 +217,7 @@ class Session:
         return [normalise(torch.from_numpy(self.crops.pixels[block]), self.settings.data.input) for block in blocks]
 
     def _take_up(self, before: Checkpoint) -> None:
+        self.method.trained().load_state_dict(before.network)
         self.optimiser.load_state_dict(before.optimiser)
         if self.average is not None and before.average is not None:
             self.average.network.load_state_dict(before.average)

@@ -54,7 +54,7 @@ class Run:
 def train(run: Run, place: Place) -> None:
     """Train from `place` to the last epoch."""
     settings, method = run.settings, run.method
-    network = method.embedder()
+    network, embedder = method.trained(), method.embedder()
     while place.epoch < settings.epochs:
         if place.plan is None:
             place.plan = method.start_epoch(place.epoch, run.extract)
@@ -78,7 +78,7 @@ def train(run: Run, place: Place) -> None:
                 parallel.from_first(network.buffers())
                 method.after_step(joined(outs), batch)
                 if run.average is not None:
-                    run.average.update(network, place.steps)
+                    run.average.update(embedder, place.steps)
                 place.step, place.steps = place.step + 1, place.steps + 1
                 if place.steps % LOG_STEPS == 0:
                     run.log.write("step", place.steps, rate=rate, waited_s=run.loader.waited_s, **checked(terms, place))

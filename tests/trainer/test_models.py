@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
 from trainer.models import osnet  # noqa: E402
 from trainer.models.average import Average  # noqa: E402
-from trainer.models.embedder import GeM, ModelSettings, blueprint_of, new_embedder, rebuilt_embedder  # noqa: E402
+from trainer.models.embedder import GeM, ModelSettings, blank_embedder, blueprint_of, new_embedder  # noqa: E402
 from trainer.models.ghost_norm import GhostBatchNorm, use_ghost_norm  # noqa: E402
 from trainer.models.onnx_trunk import calibrate, read_trunk, unfold_batch_norm  # noqa: E402
 
@@ -172,7 +172,9 @@ def test_an_onnx_embedder_is_rebuilt_from_its_blueprint_without_the_file(tmp_pat
     network = new_embedder(blueprint, [images])
     network(images).sum().backward()
     path.unlink()
-    again = rebuilt_embedder(blueprint, network.state_dict()).eval()
+    again = blank_embedder(blueprint)
+    again.load_state_dict(network.state_dict())
+    again.eval()
     assert torch.equal(again(images), network.eval()(images))
 
 
@@ -181,7 +183,7 @@ def test_bf16_stays_inside_the_trunk(tmp_path):
     blueprint = blueprint_of(ModelSettings(backbone="onnx", weights=path, bf16=True), (16, 8))
     network = new_embedder(blueprint)
     assert network(torch.randn(4, 3, 16, 8)).dtype == torch.float32
-    assert network.pooled(torch.randn(4, 3, 16, 8)).dtype == torch.float32
+    assert network.maps(torch.randn(4, 3, 16, 8)).dtype == torch.float32
 
 
 def test_gem_with_exponent_one_is_the_mean():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.data.transforms import Transform
+from trainer.models.embedder import Embedder
 
 Out = TypeVar("Out", bound=tuple[Tensor, ...])  # a NamedTuple; every tensor has one row per crop of the batch
 Extract = Callable[[], NDArray[np.float32]]  # unit rows (N, D) float32 of all training crops, evaluation mode
@@ -56,8 +57,11 @@ class Method(Protocol[Out]):
     def after_step(self, out: Out, batch: Batch) -> None:
         """Move the memories, after the optimiser's step, once per step."""
 
-    def embedder(self) -> nn.Module:
-        """What is trained, evaluated and exported."""
+    def embedder(self) -> Embedder:
+        """What is evaluated and exported."""
+
+    def trained(self) -> nn.Module:
+        """Everything the optimiser moves: the embedder, with the heads that only training needs."""
 
     def state(self) -> dict[str, Any]:
         """The memories, for a checkpoint inside an epoch: tensors and numbers only."""

@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from trainer.clustering.recluster import ClusterSettings
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
@@ -52,6 +53,11 @@ class ClusterContrastSettings(Settings):
     """The batches of an epoch."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
+
+    @property
+    def clustering(self) -> ClusterSettings:
+        """How the crops are clustered, for the report of a run as well."""
+        return self.labels.clustering
 
 
 class Out(NamedTuple):
@@ -94,6 +100,9 @@ class ClusterContrast:
         self.memory.update(out.features, batch.label, self.settings.update)
 
     def embedder(self) -> Embedder:
+        return self.network
+
+    def trained(self) -> Embedder:
         return self.network
 
     def state(self) -> dict[str, Any]:

@@ -112,6 +112,9 @@ class SpCL:
     def embedder(self) -> Embedder:
         return self.network
 
+    def trained(self) -> Embedder:
+        return self.network
+
     def state(self) -> dict[str, Any]:
         assert self.memory is not None
         return {"memory": self.memory.rows, "threshold": self.threshold, "classes": self.classes}

@@ -98,14 +98,18 @@ class Embedder(nn.Module):
         self.blueprint = blueprint
 
     def forward(self, images: Tensor) -> Tensor:
-        return functional.normalize(self.neck(self.pooled(images)), dim=1)
+        return self.embed(self.maps(images))
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, D) float32, before the neck."""
+    def maps(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, D, h, w) float32, the feature map; (B, D) of a trunk that pools by itself."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.blueprint.settings.bf16):
             maps = self.trunk(images)
-        maps = maps.float()
-        return self.pooling(maps) if maps.dim() == 4 else maps
+        return maps.float()
+
+    def embed(self, maps: Tensor) -> Tensor:
+        """Feature maps → (B, D) float32 unit rows."""
+        pooled = self.pooling(maps) if maps.dim() == 4 else maps
+        return functional.normalize(self.neck(pooled), dim=1)
 
 
 def blueprint_of(settings: ModelSettings, image_size: tuple[int, int]) -> Blueprint:
@@ -130,11 +134,9 @@ def new_embedder(blueprint: Blueprint, calibration: Iterable[Tensor] = ()) -> Em
     return _finish(network)
 
 
-def rebuilt_embedder(blueprint: Blueprint, state: dict[str, Tensor]) -> Embedder:
-    """The network of a checkpoint."""
-    network = _finish(bare_embedder(blueprint))
-    network.load_state_dict(state)
-    return network
+def blank_embedder(blueprint: Blueprint) -> Embedder:
+    """The network without its weights, for those of a checkpoint."""
+    return _finish(bare_embedder(blueprint))
 
 
 def bare_embedder(blueprint: Blueprint) -> Embedder:
