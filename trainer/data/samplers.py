@@ -1,6 +1,9 @@
-"""Which crops each step sees: P clusters with Z crops each, in the order of Cluster-Contrast's released samplers."""
+"""Which crops each step sees: P clusters with Z crops each, in the order of Cluster-Contrast's released samplers, or P
+camera-aware proxies with Z crops each, as CAP and O2CAP balance them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,21 @@ class SamplerSettings(Settings):
         return self.clusters * self.crops
 
 
+class ProxySamplerSettings(Settings):
+    """The batches of an epoch, every proxy with the same number of crops."""
+
+    proxies: int = Field(default=8, ge=2)
+    """P, proxies per batch."""
+    crops: int = Field(default=4, ge=1)
+    """Z, crops per proxy; a proxy of fewer crops repeats them."""
+    steps: int | None = Field(default=400, ge=1)
+    """Steps per epoch; null = as many as the clustered crops fill batches, which follows the clusters."""
+
+    @property
+    def batch(self) -> int:
+        return self.proxies * self.crops
+
+
 def plan_batches(
     labels: Integers, cameras: Integers, settings: SamplerSettings, generator: np.random.Generator
 ) -> Integers:
@@ -37,16 +55,31 @@ def plan_batches(
     smaller than one batch: then passes are joined, and a batch repeats clusters.
     """
     groups = _members(labels)
-    if not groups:
-        raise ValueError("there is no cluster to draw from")
+    return _fill(lambda: one_pass(groups, cameras, settings, generator), settings.batch, settings.steps)
+
+
+def plan_proxy_batches(labels: Integers, settings: ProxySamplerSettings, generator: np.random.Generator) -> Integers:
+    """Crop numbers (steps, P·Z) int64 for proxies (N,) int64, −1 = never drawn.
+
+    Passes as in `plan_batches`: a batch has P different proxies where there are that many. Source: the proxy-balanced
+    sampling of CAP, with the steps of O2CAP's released code.
+    """
+    groups = _members(labels)
+    clustered = sum(len(members) for members in groups)
+    steps = settings.steps or max(1, clustered // settings.batch)
+    return _fill(lambda: one_proxy_pass(groups, settings.crops, generator), settings.batch, steps)
+
+
+def _fill(one_more: Callable[[], Integers], batch: int, steps: int) -> Integers:
+    """(steps, batch) from pass after pass; the end of a pass is dropped where it fills no batch."""
     batches: list[Integers] = []
     rest = np.zeros(0, np.int64)
-    while len(batches) < settings.steps:
-        stream = np.concatenate([rest, one_pass(groups, cameras, settings, generator)])
-        full = len(stream) // settings.batch
-        batches.extend(stream[: full * settings.batch].reshape(full, settings.batch))
+    while len(batches) < steps:
+        stream = np.concatenate([rest, one_more()])
+        full = len(stream) // batch
+        batches.extend(stream[: full * batch].reshape(full, batch))
         rest = stream[:0] if full else stream
-    return np.stack(batches[: settings.steps])
+    return np.stack(batches[:steps])
 
 
 def one_pass(
@@ -56,6 +89,14 @@ def one_pass(
     one only."""
     order = generator.permutation(len(groups))
     return np.concatenate([_draw(groups[number], cameras, settings, generator) for number in order])
+
+
+def one_proxy_pass(groups: list[Integers], crops: int, generator: np.random.Generator) -> Integers:
+    """Crop numbers of one visit to every proxy, proxies in random order, exactly `crops` of each: without repetition
+    where it has that many, otherwise from `crops` copies of its list."""
+    order = generator.permutation(len(groups))
+    lists = (groups[number] if len(groups[number]) >= crops else np.tile(groups[number], crops) for number in order)
+    return np.concatenate([generator.permutation(members)[:crops] for members in lists])
 
 
 def _draw(members: Integers, cameras: Integers, settings: SamplerSettings, generator: np.random.Generator) -> Integers:
@@ -72,7 +113,9 @@ def _draw(members: Integers, cameras: Integers, settings: SamplerSettings, gener
 
 
 def _members(labels: Integers) -> list[Integers]:
-    """Crop numbers of every cluster, clusters ascending."""
+    """Crop numbers of every cluster, clusters ascending; `ValueError` when there is none."""
     clustered = np.flatnonzero(labels >= 0)
+    if not len(clustered):
+        raise ValueError("there is no cluster to draw from")
     order = clustered[np.argsort(labels[clustered], kind="stable")]
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
