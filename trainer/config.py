@@ -13,13 +13,17 @@ from edge_app.contract.preprocess import InputSpec
 from trainer.errors import ConfigurationError
 from trainer.extract import ExtractSettings
 from trainer.methods.cluster_contrast import ClusterContrastSettings
+from trainer.methods.gracl import GraclSettings
+from trainer.methods.scl import SclSettings
 from trainer.methods.spcl import SpclSettings
 from trainer.models.embedder import ModelSettings
 from trainer.optimiser import OptimiserSettings
 from trainer.settings import Settings
 
 PERSON_INPUT = InputSpec(width_px=128, height_px=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-MethodSettings = Annotated[ClusterContrastSettings | SpclSettings, Field(discriminator="name")]
+MethodSettings = Annotated[
+    ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings, Field(discriminator="name")
+]
 
 
 class DataSettings(Settings):
@@ -113,7 +117,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 
 def _explain(problem: Any) -> str:
     """One mistake in one line; an unknown key comes with the nearest known one."""
-    place = ".".join(str(part) for part in problem["loc"] if part not in ("cluster_contrast", "spcl"))
+    place = ".".join(str(part) for part in problem["loc"] if part not in ("cluster_contrast", "spcl", "gracl", "scl"))
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}"
     near = difflib.get_close_matches(place, _known_keys(TrainSettings), n=1, cutoff=0.5)

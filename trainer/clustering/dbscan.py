@@ -39,6 +39,15 @@ def dbscan(graph: Graph, settings: DbscanSettings) -> NDArray[np.int64]:
     return _dbscan(half.starts, half.columns, half.values, np.float32(settings.eps), settings.min_samples)
 
 
+def core_crops(graph: Graph, settings: DbscanSettings) -> NDArray[np.bool_]:
+    """(N,) bool: the crops that `dbscan` takes for cores of clusters; the other members only border on one."""
+    half = graph.half
+    near = half.values <= np.float32(settings.eps)
+    rows = np.repeat(np.arange(len(half)), np.diff(half.starts))
+    ends = np.concatenate([rows[near], half.columns[near]])
+    return 1 + np.bincount(ends, minlength=len(half)) >= settings.min_samples
+
+
 @njit(nogil=True, cache=True)
 def _dbscan(starts, columns, values, eps, min_samples):
     count = len(starts) - 1

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from trainer.clustering.dbscan import DbscanSettings, dbscan
-from trainer.clustering.jaccard import JaccardSettings, jaccard_graph
+from trainer.clustering.jaccard import Graph, JaccardSettings, jaccard_graph
 from trainer.clustering.knn import NeighbourSettings, nearest
 from trainer.clustering.quality import EpsTrial, Quality, choose_eps, measure
 from trainer.settings import Settings
@@ -47,6 +47,7 @@ class Clustering:
     quality: Quality
     trials: tuple[EpsTrial, ...]  # empty where eps was given
     seconds: dict[str, float]  # per stage
+    graph: Graph  # what was clustered
 
 
 def cluster(
@@ -69,4 +70,4 @@ def cluster(
     marks.append(time.perf_counter())
     stages = ("neighbours", "jaccard", "dbscan", "quality")
     seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(labels, eps, quality, trials, seconds)
+    return Clustering(labels, eps, quality, trials, seconds, graph)

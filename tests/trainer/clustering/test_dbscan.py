@@ -7,7 +7,7 @@ for library in ("faiss", "numba", "torch"):
     pytest.importorskip(library, reason=f"clustering needs {library} (extra `trainer`)")
 DBSCAN = pytest.importorskip("sklearn.cluster", reason="the oracle needs scikit-learn (extra `trainer`)").DBSCAN
 
-from trainer.clustering.dbscan import DbscanSettings, dbscan  # noqa: E402
+from trainer.clustering.dbscan import DbscanSettings, core_crops, dbscan  # noqa: E402
 from trainer.clustering.jaccard import Graph, Rows  # noqa: E402
 
 
@@ -27,9 +27,11 @@ def test_labels_are_those_of_scikit_learn(seed):
     matrix = np.minimum(matrix, matrix.T)
     np.fill_diagonal(matrix, 0)
     for min_samples in (1, 2, 3, 4, 8):
-        expected = DBSCAN(eps=0.375, min_samples=min_samples, metric="precomputed").fit_predict(matrix)
-        labels = dbscan(graph_of(matrix), DbscanSettings(eps=0.375, min_samples=min_samples))
-        np.testing.assert_array_equal(labels, expected)
+        expected = DBSCAN(eps=0.375, min_samples=min_samples, metric="precomputed").fit(matrix)
+        density = DbscanSettings(eps=0.375, min_samples=min_samples)
+        np.testing.assert_array_equal(dbscan(graph_of(matrix), density), expected.labels_)
+        cores = np.flatnonzero(core_crops(graph_of(matrix), density))
+        np.testing.assert_array_equal(cores, expected.core_sample_indices_)
 
 
 def test_the_crop_itself_counts_and_eps_is_inclusive():
