@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -12,8 +12,10 @@ from pydantic import BaseModel, Field, ValidationError
 from edge_app.contract.preprocess import InputSpec
 from trainer.errors import ConfigurationError
 from trainer.extract import ExtractSettings
+from trainer.methods.cap import CapSettings
 from trainer.methods.cluster_contrast import ClusterContrastSettings
 from trainer.methods.gracl import GraclSettings
+from trainer.methods.o2cap import O2capSettings
 from trainer.methods.scl import SclSettings
 from trainer.methods.spcl import SpclSettings
 from trainer.models.embedder import ModelSettings
@@ -22,8 +24,10 @@ from trainer.settings import Settings
 
 PERSON_INPUT = InputSpec(width_px=128, height_px=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 MethodSettings = Annotated[
-    ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings, Field(discriminator="name")
+    ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings | CapSettings | O2capSettings,
+    Field(discriminator="name"),
 ]
+METHOD_NAMES = {kind.model_fields["name"].default for kind in get_args(get_args(MethodSettings)[0])}
 
 
 class DataSettings(Settings):
@@ -117,7 +121,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 
 def _explain(problem: Any) -> str:
     """One mistake in one line; an unknown key comes with the nearest known one."""
-    place = ".".join(str(part) for part in problem["loc"] if part not in ("cluster_contrast", "spcl", "gracl", "scl"))
+    place = ".".join(str(part) for part in problem["loc"] if part not in METHOD_NAMES)
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}"
     near = difflib.get_close_matches(place, _known_keys(TrainSettings), n=1, cutoff=0.5)

@@ -23,8 +23,10 @@ from trainer.errors import ConfigurationError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import features_of
 from trainer.measure import Embed, measure, with_network
+from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
 from trainer.methods.gracl import Gracl
+from trainer.methods.o2cap import O2CAP
 from trainer.methods.scl import SCL
 from trainer.methods.spcl import SpCL
 from trainer.models.average import Average
@@ -36,7 +38,7 @@ from trainer.train import Place, Run, train
 CHECKPOINT, MODEL, BEST = "last.ckpt", "model.pt", "best.pt"
 CALIBRATION_CROPS = 1024  # spread evenly over the crops
 RANKED_QUERIES = 24
-METHODS = {"cluster_contrast": ClusterContrast, "spcl": SpCL, "gracl": Gracl, "scl": SCL}
+METHODS = {"cluster_contrast": ClusterContrast, "spcl": SpCL, "gracl": Gracl, "scl": SCL, "cap": CAP, "o2cap": O2CAP}
 
 
 def start(settings: config.TrainSettings, folder: Path, resume: bool = False, quiet: bool = False) -> Path:
