@@ -18,13 +18,14 @@ from trainer.methods.gracl import GraclSettings
 from trainer.methods.o2cap import O2capSettings
 from trainer.methods.scl import SclSettings
 from trainer.methods.spcl import SpclSettings
+from trainer.methods.tcrl import TcrlSettings
 from trainer.models.embedder import ModelSettings
 from trainer.optimiser import OptimiserSettings
 from trainer.settings import Settings
 
 PERSON_INPUT = InputSpec(width_px=128, height_px=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 MethodSettings = Annotated[
-    ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings | CapSettings | O2capSettings,
+    ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings | CapSettings | O2capSettings | TcrlSettings,
     Field(discriminator="name"),
 ]
 METHOD_NAMES = {kind.model_fields["name"].default for kind in get_args(get_args(MethodSettings)[0])}

@@ -29,6 +29,7 @@ from trainer.methods.gracl import Gracl
 from trainer.methods.o2cap import O2CAP
 from trainer.methods.scl import SCL
 from trainer.methods.spcl import SpCL
+from trainer.methods.tcrl import TCRL
 from trainer.models.average import Average
 from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
 from trainer.parallel import Processes
@@ -38,7 +39,15 @@ from trainer.train import Place, Run, train
 CHECKPOINT, MODEL, BEST = "last.ckpt", "model.pt", "best.pt"
 CALIBRATION_CROPS = 1024  # spread evenly over the crops
 RANKED_QUERIES = 24
-METHODS = {"cluster_contrast": ClusterContrast, "spcl": SpCL, "gracl": Gracl, "scl": SCL, "cap": CAP, "o2cap": O2CAP}
+METHODS = {
+    "cluster_contrast": ClusterContrast,
+    "spcl": SpCL,
+    "gracl": Gracl,
+    "scl": SCL,
+    "cap": CAP,
+    "o2cap": O2CAP,
+    "tcrl": TCRL,
+}
 
 
 def start(settings: config.TrainSettings, folder: Path, resume: bool = False, quiet: bool = False) -> Path:

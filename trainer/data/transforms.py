@@ -42,7 +42,7 @@ class Draws:
 
     flip: Tensor  # (B,) bool
     shift: Tensor  # (B, 2) int64, rows and columns, 0 … 2·pad
-    erase: Tensor  # (B, 4) int64: top, left, height, width; height 0 = nothing is erased
+    erase: Tensor  # (B, 4) int64: top, left, height, width; height 0 = nothing is erased; (B, n, 4) = n of them
 
     def part(self, rows: Tensor) -> Draws:
         return Draws(self.flip[rows], self.shift[rows], self.erase[rows])
@@ -68,15 +68,19 @@ class Augment:
         self.settings = settings
 
     def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Draws:
-        settings = self.settings
-        flip = torch.rand(count, generator=generator) < settings.flip
-        shift = torch.randint(0, 2 * settings.pad_px + 1, (count, 2), generator=generator)
-        return Draws(flip, shift, _rectangles(count, size, settings, generator))
+        flip, shift = draw_moves(count, self.settings, generator)
+        return Draws(flip, shift, _rectangles(count, size, self.settings, generator))
 
     def apply(self, pixels: Tensor, draws: Draws, spec: InputSpec) -> Tensor:
         draws = draws.to(pixels.device)
         moved = shift_and_flip(pixels, draws.shift - self.settings.pad_px, draws.flip)
         return erase(normalise(moved, spec), draws.erase)
+
+
+def draw_moves(count: int, settings: AugmentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Flip (count,) bool and shift (count, 2) int64, 0 … 2·pad: drawn first, so that all views of a crop share them."""
+    flip = torch.rand(count, generator=generator) < settings.flip
+    return flip, torch.randint(0, 2 * settings.pad_px + 1, (count, 2), generator=generator)
 
 
 def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
