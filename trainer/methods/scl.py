@@ -24,7 +24,7 @@ Deviations from the authors' code (pangbo1997/Unsup_ReID):
 - No Nesterov momentum in the optimiser.
 
 A crop without a camera number is of another camera than all others, so SCL runs without them. Memory law: 12·N·D bytes.
-Cost law of a step above the network: 2·B·N·D multiply-adds.
+Cost law of a step above the network: 6·B·N·D multiply-adds.
 """
 
 from __future__ import annotations
