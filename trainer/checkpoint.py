@@ -98,8 +98,9 @@ def load_model(path: Path) -> Model:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """To a file of its own first, synced, then renamed: a reader never meets half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """To a file of its own first, synced, then renamed: a reader never meets half a file. What a killed process left of
+    one is overwritten by the next."""
+    temporary = path.with_name(f".{path.name}.part")
     buffer = io.BytesIO()
     torch.save(content, buffer)
     try:

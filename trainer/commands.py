@@ -56,7 +56,7 @@ def cluster_file(features: Path, out: Path, settings: dict[str, Any]) -> dict[st
         problems = [f"--{str(item['loc'][-1]).replace('_', '-')}: {item['msg']}" for item in error.errors()]
         raise ConfigurationError(problems, "command line") from None
     result = cluster(table.features, checked, table.cameras)
-    save_labels(out, result.labels)
+    save_labels(out, result.labels, table.paths)
     quality = {name: value for name, value in result.quality.as_dict().items() if value is not None}
     return {**quality, "eps": result.eps, "seconds": sum(result.seconds.values())}
 

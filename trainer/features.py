@@ -1,7 +1,7 @@
 """The files between the commands: features.npz and labels.npz.
 
 features.npz: `features (N, D) float32`, and, each optional, `cameras (N,) int64`, `identities (N,) int64`, `paths
-(N,) str`. labels.npz: `labels (N,) int64`, −1 = outlier.
+(N,) str`. labels.npz: `labels (N,) int64`, −1 = outlier, and, optional, `paths (N,) str`.
 
 Files are written beside their place and moved there, so a full disk leaves no half file.
 """
@@ -77,9 +77,9 @@ def load_labels(file: Path) -> NDArray[np.int64]:
     return columns["labels"].astype(np.int64)
 
 
-def save_labels(file: Path, labels: NDArray[np.int64]) -> None:
+def save_labels(file: Path, labels: NDArray[np.int64], paths: NDArray[np.str_] | None = None) -> None:
     """Write labels.npz; `WorldError` when the disk refuses."""
-    _save(file, {"labels": labels})
+    _save(file, {"labels": labels} if paths is None else {"labels": labels, "paths": paths})
 
 
 def _load(file: Path) -> dict[str, NDArray[Any]]:

@@ -31,11 +31,24 @@ class Processes:
         """The one that writes files and talks."""
         return self.rank == 0
 
-    def rows(self, batch: int, pieces: int = 1) -> Tensor:
-        """Numbers (batch / count,) int64 of this process's rows: its consecutive share of each piece of the batch."""
-        if batch % (self.count * pieces):
-            shares = f"{self.count} processes in {pieces} pieces"
-            raise ConfigurationError([f"a batch of {batch} crops cannot be shared by {shares}: choose a multiple"])
+    def rows(self, batch: int, pieces: int = 1, group: int = 1) -> Tensor:
+        """Numbers (batch / count,) int64 of this process's rows: its consecutive share of each piece of the batch.
+
+        `ConfigurationError` where shares cut through the groups of `group` rows that batch norm normalises together:
+        the result would depend on the number of processes and pieces.
+        """
+        shares, named = self.count * pieces, f"{self.count} processes in {pieces} pieces"
+        if batch % shares:
+            raise ConfigurationError([f"a batch of {batch} crops cannot be shared by {named}: choose a multiple"])
+        share = batch // shares
+        if shares > 1 and share % group:
+            raise ConfigurationError(
+                [
+                    f"a batch of {batch} crops shared by {named} is cut every {share} crops, through the groups of "
+                    f"{group} that are normalised together: make the batch a multiple of {shares * group}, or set "
+                    f"model.ghost_group to a divisor of {share}, for one process as well"
+                ]
+            )
         return torch.arange(batch).view(pieces, self.count, -1)[:, self.rank].reshape(-1)
 
 

@@ -17,11 +17,12 @@ from trainer.clustering.recluster import cluster
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
 from trainer.data.loader import Chances, Loader
-from trainer.data.records import FixedTest
+from trainer.data.records import Crops, FixedTest, RandomTest
 from trainer.data.transforms import normalise
-from trainer.errors import ConfigurationError
+from trainer.errors import ConfigurationError, DataError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import features_of
+from trainer.features import save_labels
 from trainer.measure import Embed, measure, with_network
 from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
@@ -36,7 +37,7 @@ from trainer.parallel import Processes
 from trainer.runlog import RunLog, commit_of, progress, read_log
 from trainer.train import Place, Run, train
 
-CHECKPOINT, MODEL, BEST = "last.ckpt", "model.pt", "best.pt"
+CHECKPOINT, MODEL, BEST, LABELS = "last.ckpt", "model.pt", "best.pt", "labels.npz"
 CALIBRATION_CROPS = 1024  # spread evenly over the crops
 RANKED_QUERIES = 24
 METHODS = {
@@ -85,8 +86,9 @@ class Session:
         self.folder = folder
         self.processes = processes
         self.quiet = quiet
-        self.dataset = layouts.read(settings.data.root, settings.data.layout)
-        self.crops = self._read_crops()
+        dataset = layouts.read(settings.data.root, settings.data.layout)
+        self.crops = self._read_crops(dataset.train)
+        self.test = dataset.test
         network = self._network(before).to(processes.device)
         self.method = METHODS[settings.method.name](network, self.crops.crops, settings.method, settings.seed)
         self.optimiser = optimiser.build(self.method.trained(), settings.optimiser)
@@ -104,7 +106,7 @@ class Session:
         self.run = Run(
             settings=settings,
             method=self.method,
-            loader=Loader(self.crops, chances, processes, settings.accumulate),
+            loader=Loader(self.crops, chances, processes, settings.accumulate, settings.model.ghost_group),
             optimiser=self.optimiser,
             average=self.average,
             extract=self.extract,
@@ -164,11 +166,22 @@ class Session:
                 self._save_model(BEST)
         last = epoch == self.settings.epochs
         every = self.settings.evaluate_every
-        if self.dataset.test is not None and self.processes.first and (last or (every and epoch % every == 0)):
-            scores = measure(self._embed(), self.dataset.test, EvaluationSettings())
+        if self.test is not None and self.processes.first and (last or (every and epoch % every == 0)):
+            self._measure(epoch, self.test)
+
+    def _measure(self, epoch: int, test: FixedTest | RandomTest) -> None:
+        """A test set that cannot be used, such as one of a single camera, does not end the training."""
+        try:
+            scores = measure(self._embed(), test, EvaluationSettings())
+        except DataError as error:
+            self.test = None
+            self.log.write("not_tested", self.place.steps, epoch=epoch, reason=str(error))
+            text = f"not measured: {error}"
+        else:
             self.log.write("test", self.place.steps, epoch=epoch, **scores.as_dict())
-            if not self.quiet:
-                print(f"after epoch {epoch}: {scores.sentence()}")
+            text = f"after epoch {epoch}: {scores.sentence()}"
+        if not self.quiet:
+            print(text)
 
     def finish(self) -> Path:
         """The model file of the finished run."""
@@ -182,16 +195,17 @@ class Session:
         return self.folder / MODEL
 
     def _report(self, features: NDArray[np.float32]) -> None:
-        """Pictures of the last network and of its own clusters."""
+        """The last network's own clusters: labels of all crops, and pictures."""
         crops, folder = self.crops.crops, self.folder / "report"
         labels = cluster(features, self.settings.method.clustering, crops.cameras).labels
+        save_labels(self.folder / LABELS, labels, np.array([str(path) for path in crops.paths]))
         for name, chosen in report.notable_clusters(labels, crops.cameras).items():
             report.write_picture(folder / f"clusters_{name}.png", report.cluster_sheet(crops, labels, chosen))
         report.write_picture(folder / "outliers.png", report.outlier_sheet(crops, labels))
         report.embedding_map(folder / "map.png", features, labels)
         report.curves(folder / "curves.png", *(read_log(self.folder, event) for event in ("epoch", "step", "test")))
-        if isinstance(self.dataset.test, FixedTest):
-            report.write_picture(folder / "ranked.png", self._ranked_lists(self.dataset.test))
+        if isinstance(self.test, FixedTest):
+            report.write_picture(folder / "ranked.png", self._ranked_lists(self.test))
 
     def _ranked_lists(self, test: FixedTest) -> NDArray[np.uint8]:
         embed = self._embed()
@@ -209,9 +223,8 @@ class Session:
             model = Model(self.network, self.settings.data.input, self.plain_settings, self.commit)
             checkpoint.save_model(self.folder / name, model)
 
-    def _read_crops(self) -> Cached:
+    def _read_crops(self, crops: Crops) -> Cached:
         data = self.settings.data
-        crops = self.dataset.train
         with self.show("decode", len(crops)) as advance:
             return cached(crops, data.input, data.cache.expanduser(), data.bad_limit, advance)
 

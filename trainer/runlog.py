@@ -3,6 +3,7 @@ screen."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -26,18 +27,17 @@ class RunLog:
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            try:
+            with self._told():
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lines = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
                 self._events = SummaryWriter(str(folder / "events"))
-            except OSError as error:
-                raise WorldError(f"the run folder {folder} cannot be written: {error.strerror or error}") from None
 
     def start(self, settings: dict[str, Any], commit: str) -> None:
         """Write what the run is made of."""
         if self.folder is not None:
-            (self.folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-            (self.folder / "commit.txt").write_text(commit + "\n", encoding="utf-8")
+            with self._told():
+                (self.folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+                (self.folder / "commit.txt").write_text(commit + "\n", encoding="utf-8")
             self.write("start", commit=commit)
 
     def write(self, event: str, step: int | None = None, **values: Any) -> None:
@@ -45,21 +45,29 @@ class RunLog:
         if self._lines is None or self._events is None:
             return
         place = {} if step is None else {"step": step}
-        try:
-            self._lines.write(
-                json.dumps({"event": event, "wall_s": round(self.wall_clock(), 3), **place, **values}) + "\n"
-            )
-        except OSError as error:
-            raise WorldError(f"the log in {self.folder} cannot be written: {error.strerror or error}") from error
-        if step is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._events.add_scalar(f"{event}/{name}", value, step)
+        line = {"event": event, "wall_s": round(self.wall_clock(), 3), **place, **values}
+        with self._told():
+            self._lines.write(json.dumps(line) + "\n")
+            if step is not None:
+                for name, value in values.items():
+                    if isinstance(value, int | float):
+                        self._events.add_scalar(f"{event}/{name}", value, step)
 
     def close(self) -> None:
-        if self._lines is not None and self._events is not None:
-            self._lines.close()
-            self._events.close()
+        """A full disk is not told again here: whatever ended the run has told it."""
+        for file in (self._lines, self._events):
+            with contextlib.suppress(OSError):
+                if file is not None:
+                    file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """The system's errors as a `WorldError`."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise WorldError(f"the log of the run in {self.folder} cannot be written: {reason}") from error
 
 
 def read_log(folder: Path, event: str) -> list[dict[str, Any]]:

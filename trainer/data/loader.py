@@ -29,14 +29,15 @@ class Chances:
 
 
 class Loader:
-    """Gathers pixels, moves them to the device, and augments them there."""
+    """Gathers pixels, moves them to the device, and augments them there. `group` crops are normalised together."""
 
-    def __init__(self, cached: Cached, chances: Chances, processes: Processes, pieces: int = 1) -> None:
+    def __init__(self, cached: Cached, chances: Chances, processes: Processes, pieces: int = 1, group: int = 1) -> None:
         self.pixels = cached.pixels
         self.cameras = torch.from_numpy(cached.crops.cameras)
         self.chances = chances
         self.processes = processes
         self.pieces = pieces
+        self.group = group
         self.waited_s = 0.0  # time the training step has stood still for data
 
     def batches(self, epoch: int, plan: Epoch, first_step: int = 0) -> Iterator[Batch]:
@@ -55,7 +56,7 @@ class Loader:
     def prepare(self, epoch: int, step: int, numbers: NDArray[np.int64], labels: Tensor) -> Batch:
         """One batch. Every view draws from a generator in the same state, so views share the chances they have in
         common."""
-        device, own = self.processes.device, self.processes.rows(len(numbers), self.pieces)
+        device, own = self.processes.device, self.processes.rows(len(numbers), self.pieces, self.group)
         pixels = torch.from_numpy(self.pixels[numbers[own.numpy()]])
         if device.type == "cuda":
             pixels = pixels.pin_memory().to(device, non_blocking=True)
