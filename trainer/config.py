@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from edge_app.contract.preprocess import InputSpec
 from trainer.errors import ConfigurationError
@@ -28,6 +28,8 @@ MethodSettings = Annotated[
     ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings | CapSettings | O2capSettings | TcrlSettings,
     Field(discriminator="name"),
 ]
+# choices of a method that do not add up over the pieces of a batch, and those to take instead
+WHOLE_BATCHES = {"aggregation": ("camera_sum", "batch_mean"), "writeback": ("faithful", "clean")}
 METHOD_NAMES = {kind.model_fields["name"].default for kind in get_args(get_args(MethodSettings)[0])}
 
 
@@ -74,6 +76,17 @@ class TrainSettings(Settings):
     """Epochs between evaluations on the test set, for the log only; 0 = at the end only."""
     checkpoint_steps: int = Field(default=0, ge=0)
     """Steps between checkpoints inside an epoch; 0 = at the end of each epoch only."""
+
+    @field_validator("accumulate")
+    @classmethod
+    def _pieces_add_up(cls, accumulate: int, others: ValidationInfo) -> int:
+        """The loss of a batch must be the mean of the losses of its pieces."""
+        method = others.data.get("method")
+        for key, (whole, instead) in WHOLE_BATCHES.items():
+            if accumulate > 1 and getattr(method, key, None) == whole:
+                advice = f"set method.{key}={instead}"
+                raise ValueError(f"method.{key} {whole} needs whole batches, got {accumulate} pieces: {advice}")
+        return accumulate
 
 
 def load(path: Path, overrides: list[str] | None = None) -> TrainSettings:

@@ -1,7 +1,8 @@
 """Memory rows that stand for clusters or crops: what a batch is compared with, and how the rows follow it.
 
-Nothing moves in forward or backward: `logits` detaches the rows, and `update` is called after the step, visibly. The
-momentum multiplies the old row in every rule: row ← normalize(momentum·row + (1 − momentum)·new).
+Nothing moves in forward or backward: `logits` detaches the rows, and `update` is called after the step, visibly. A
+bank of N rows is not copied for that: rows that move before backward end in autograd's own error, not in a silently
+wrong gradient. The momentum multiplies the old row in every rule: row ← normalize(momentum·row + (1 − momentum)·new).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Memory:
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, D) float32 unit rows → (B, K) float32, f·M / τ. Gradients reach the features only."""
-        return features.float() @ self.rows.detach().clone().T / self.temperature
+        return features.float() @ self.rows.detach().T / self.temperature
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor, rule: Update) -> None:

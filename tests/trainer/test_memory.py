@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 
-from torch.nn.functional import normalize  # noqa: E402
+from torch.nn.functional import cross_entropy, normalize  # noqa: E402
 
 from trainer.memory import Memory, hardest, label_means, mean, sequential  # noqa: E402
 
@@ -44,7 +44,7 @@ def test_d2_logits_loss_and_gradient():
     query = torch.tensor([[0.8, 0.6]], requires_grad=True)
     logits = memory.logits(query)
     torch.testing.assert_close(logits, torch.tensor([[16.0, 12.0]]))
-    losses = [torch.nn.functional.cross_entropy(logits, torch.tensor([label])) for label in (0, 1)]
+    losses = [cross_entropy(logits, torch.tensor([label])) for label in (0, 1)]
     torch.testing.assert_close(losses[0].item(), 0.018149928, atol=1e-6, rtol=0)
     torch.testing.assert_close(losses[1].item(), 4.018149928, atol=1e-6, rtol=0)
     losses[0].backward()
@@ -78,16 +78,59 @@ def test_updates_are_the_plain_loops(seed):
         assert torch.equal(found[7:], rows[7:])  # no crop of the batch has these labels
 
 
-def test_gradients_are_those_of_detached_rows_and_rows_do_not_move_before_update():
+def test_gradients_are_those_of_detached_rows():
     rows, features, labels = (part.float() if part.is_floating_point() else part for part in problem(1))
     features.requires_grad_(True)
     memory = Memory(rows.clone(), 0.05, 0.1)
-    loss = torch.nn.functional.cross_entropy(memory.logits(features), labels)
-    memory.update(features, labels, "sequential")  # between forward and backward: must not matter
-    loss.backward()
+    cross_entropy(memory.logits(features), labels).backward()
     plain = features.detach().clone().requires_grad_(True)
-    torch.nn.functional.cross_entropy(plain @ rows.T / 0.05, labels).backward()
+    cross_entropy(plain @ rows.T / 0.05, labels).backward()
     assert torch.equal(features.grad, plain.grad)
+    assert torch.equal(memory.rows, rows)
+
+
+def test_rows_that_move_before_backward_are_an_error_and_not_a_wrong_gradient():
+    rows, features, labels = (part.float() if part.is_floating_point() else part for part in problem(1))
+    features.requires_grad_(True)
+    for rule in ("sequential", "hardest", "mean"):
+        memory = Memory(rows.clone(), 0.05, 0.1)
+        loss = cross_entropy(memory.logits(features), labels)
+        memory.update(features, labels, rule)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+class WritingProduct(torch.autograd.Function):
+    """f·M whose backward moves row 0 of M, as the released codes do it."""
+
+    @staticmethod
+    def forward(ctx, features, rows):
+        ctx.rows = rows
+        ctx.save_for_backward(features)
+        return features @ rows.T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        result = gradient @ ctx.rows
+        ctx.rows[0] = normalize(0.1 * ctx.rows[0] + 0.9 * ctx.saved_tensors[0][0], dim=0)
+        return result, None
+
+
+def test_the_trap_of_two_calls_on_one_bank():
+    """The call that was made first, whose backward is last, must see the rows as they were."""
+    bank, first, second = torch.eye(2), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.8, 0.6]])
+
+    def gradients(product):
+        queries = [query.clone().requires_grad_(True) for query in (first, second)]
+        sum(cross_entropy(product(query), FIRST[:1]) for query in queries).backward()
+        return [query.grad for query in queries]
+
+    memory, written = Memory(bank.clone(), 1.0, 0.1), bank.clone()
+    exact = gradients(lambda query: query @ bank.T)
+    found, wrong = gradients(memory.logits), gradients(lambda query: WritingProduct.apply(query, written))
+    assert all(torch.equal(one, other) for one, other in zip(found, exact, strict=True))
+    assert torch.equal(wrong[1], exact[1])
+    assert (wrong[0] - exact[0]).norm() > 0.1
 
 
 def test_label_means():

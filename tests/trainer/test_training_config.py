@@ -60,6 +60,22 @@ def test_unusable_files(tmp_path, content, overrides, message):
         load(tmp_path / "c.yaml", overrides)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "whole", "instead"),
+    [
+        ("cap", "aggregation", "camera_sum", "batch_mean"),
+        ("o2cap", "aggregation", "camera_sum", "batch_mean"),
+        ("scl", "writeback", "faithful", "clean"),
+    ],
+)
+def test_a_batch_in_pieces_is_refused_where_a_method_needs_the_whole(tmp_path, name, key, whole, instead):
+    (tmp_path / "c.yaml").write_text(f"data: {{root: x}}\nmethod: {{name: {name}, {key}: {whole}}}\n")
+    with pytest.raises(ConfigurationError, match=rf"accumulate: .*method\.{key} {whole}.*method\.{key}={instead}"):
+        load(tmp_path / "c.yaml", ["accumulate=4"])
+    assert load(tmp_path / "c.yaml").accumulate == 1
+    assert load(tmp_path / "c.yaml", ["accumulate=4", f"method.{key}={instead}"]).accumulate == 4
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load(tmp_path / "none.yaml")
