@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from trainer.methods.cards import Card
 
 app = typer.Typer(
     help="Learn to find the same vehicle or person again on another camera, without labels.",
@@ -114,6 +117,43 @@ def inspect(
 
     for line in commands.inspect(data, layout, out):
         typer.echo(line)
+
+
+@app.command()
+def methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """List the methods: what each does, what it uses camera numbers for, what it costs and remembers."""
+    from dataclasses import asdict
+
+    from trainer.methods.cards import CARDS
+
+    if as_json:
+        typer.echo(json.dumps({name: asdict(card) for name, card in CARDS.items()}, indent=2, ensure_ascii=False))
+    else:
+        _show_methods(CARDS)
+
+
+def _show_methods(cards: dict[str, Card]) -> None:
+    """A table for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "method", "what it does · paper · cameras", "per step", "memory", box=box.HORIZONTALS, show_lines=True
+    )
+    for name, card in cards.items():
+        source = "" if card.code == "exact" else ", a reading: no code was released"
+        about = f"{card.line}\n[dim]{card.paper}{source}[/dim]\ncameras {card.cameras}"
+        cost = f"{card.cost}\n[dim]{card.passes} pass{'es' * (card.passes > 1)}[/dim]"
+        table.add_row(f"[bold]{name}[/bold]", about, cost, card.memory)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(table)
+    console.print(
+        "N crops, K clusters, M proxies (cluster × camera), B crops per batch, D length of a feature; multiply-adds\n"
+        "above the network, passes of each crop through the network, bytes. Choose: trainer/methods/README.md"
+    )
 
 
 def main() -> None:

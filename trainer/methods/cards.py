@@ -1,0 +1,108 @@
+"""The methods at a glance, for `trainer methods`: a table that imports nothing heavy and that tests hold to the code.
+
+Symbols: N crops, K clusters, M proxies (cluster × camera), B crops per batch, D length of a feature. Costs are
+multiply-adds of a step above the network's own pass, gradients included; memories are float32 rows, in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One method."""
+
+    title: str
+    line: str  # what it does
+    paper: str
+    code: Literal["exact", "reading"]  # checked against released code, or a reading of a paper without any
+    needs_cameras: bool  # every crop must have a camera number
+    cameras: str  # what camera numbers are used for
+    passes: int  # pictures through the network for every crop of a batch
+    cost: str
+    memory: str
+
+
+BY_THE_SAMPLER = "optional: a batch takes a cluster's crops from other cameras; clustering can centre each camera"
+
+CARDS = {
+    "cluster_contrast": Card(
+        title="Cluster-Contrast",
+        line="Cluster every epoch; a crop is drawn to the one memory row of its cluster, away from all others.",
+        paper="Dai et al., ACCV 2022, arXiv 2103.11568",
+        code="exact",
+        needs_cameras=False,
+        cameras=BY_THE_SAMPLER,
+        passes=1,
+        cost="2·B·K·D",
+        memory="4·K·D",
+    ),
+    "spcl": Card(
+        title="SpCL",
+        line="A memory row for every crop; clusters that other thresholds do not confirm are dissolved.",
+        paper="Ge et al., NeurIPS 2020, arXiv 2006.02713",
+        code="exact",
+        needs_cameras=False,
+        cameras="optional: a batch takes a cluster's crops from other cameras",
+        passes=1,
+        cost="2·B·N·D",
+        memory="4·N·D",
+    ),
+    "gracl": Card(
+        title="GRACL",
+        line="Two rows per cluster: its crop least related to other clusters, and its crop least related to its own.",
+        paper="TCSVT 2022, doi 10.1109/TCSVT.2022.3194084",
+        code="reading",
+        needs_cameras=False,
+        cameras=BY_THE_SAMPLER,
+        passes=1,
+        cost="5·B·K·D",
+        memory="8·K·D",
+    ),
+    "scl": Card(
+        title="SCL",
+        line="No clustering: every crop ranks all crops in every step, whole and by stripes; the nearest are drawn near.",
+        paper="Pang et al., ACM TOMM 2022, arXiv 2010.07608",
+        code="exact",
+        needs_cameras=False,
+        cameras="optional: crops of the same camera rank as farther apart",
+        passes=1,
+        cost="6·B·N·D",
+        memory="12·N·D",
+    ),
+    "cap": Card(
+        title="CAP",
+        line="One row per cluster and camera; contrast inside the camera, later across the cluster's cameras as well.",
+        paper="Wang et al., AAAI 2021, arXiv 2012.10674",
+        code="exact",
+        needs_cameras=True,
+        cameras="required: clusters are split by camera, batches are balanced by it, the loss is a sum over cameras",
+        passes=1,
+        cost="2·B·M·D",
+        memory="4·M·D",
+    ),
+    "o2cap": Card(
+        title="O2CAP",
+        line="CAP's rows; across cameras by the clusters, and online by the nearest rows of the nearest cameras.",
+        paper="Wang et al., IEEE TIP 2022, arXiv 2201.05820",
+        code="exact",
+        needs_cameras=True,
+        cameras="required: as CAP, and at most one online positive per camera",
+        passes=1,
+        cost="3·B·M·D",
+        memory="4·M·D",
+    ),
+    "tcrl": Card(
+        title="TCRL",
+        line="Whole and masked pictures meet in the clusters, with rows per crop and per cluster; far crops weigh less.",
+        paper="arXiv 2301.09498",
+        code="reading",
+        needs_cameras=False,
+        cameras=BY_THE_SAMPLER,
+        passes=2,
+        cost="6·B·K·D + 4·B·N·D",
+        memory="4·K·D + 8·N·D",
+    ),
+}
