@@ -63,7 +63,7 @@ CARDS = {
     ),
     "scl": Card(
         title="SCL",
-        line="No clustering: every crop ranks all crops in every step, whole and by stripes; the nearest are drawn near.",
+        line="No clustering: every crop ranks all crops in every step, whole and by stripes, and draws the nearest.",
         paper="Pang et al., ACM TOMM 2022, arXiv 2010.07608",
         code="exact",
         needs_cameras=False,
@@ -96,7 +96,7 @@ CARDS = {
     ),
     "tcrl": Card(
         title="TCRL",
-        line="Whole and masked pictures meet in the clusters, with rows per crop and per cluster; far crops weigh less.",
+        line="Whole and masked pictures meet in the clusters: rows per crop and per cluster; far crops weigh less.",
         paper="arXiv 2301.09498",
         code="reading",
         needs_cameras=False,
