@@ -144,8 +144,9 @@ def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.subplots()
     clustered = labels[rows] >= 0
-    axes.scatter(*places[~clustered].T, s=6, c="lightgrey")
-    axes.scatter(*places[clustered].T, s=8, c=labels[rows][clustered] * 7 % 20, cmap="tab20")
+    across, down = places.T
+    axes.scatter(across[~clustered], down[~clustered], s=6, c="lightgrey")
+    axes.scatter(across[clustered], down[clustered], s=8, c=labels[rows][clustered] * 7 % 20, cmap="tab20")
     axes.set(title=f"{len(rows)} of {len(features)} crops, colours repeat", xticks=[], yticks=[])
     _save(figure, path)
 
@@ -164,7 +165,7 @@ def _tile(path: Path, caption: str, frame: tuple[int, int, int]) -> Pixels:
         picture = cv2.resize(read_image(path), (TILE_WIDTH_PX, TILE_HEIGHT_PX), interpolation=cv2.INTER_AREA)
     except DataError:
         picture = np.full((TILE_HEIGHT_PX, TILE_WIDTH_PX, 3), 255, np.uint8)
-    framed = cv2.copyMakeBorder(picture, *[FRAME_PX] * 4, cv2.BORDER_CONSTANT, value=frame)
+    framed = cv2.copyMakeBorder(picture, FRAME_PX, FRAME_PX, FRAME_PX, FRAME_PX, cv2.BORDER_CONSTANT, value=frame)
     below = np.full((CAPTION_PX, framed.shape[1], 3), 255, np.uint8)
     cv2.putText(below, caption, (1, CAPTION_PX - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.32, (40, 40, 40), 1, cv2.LINE_AA)
     return np.concatenate([framed, below])

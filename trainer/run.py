@@ -95,7 +95,8 @@ class Session:
         self.average = None if settings.average is None else Average(network, settings.average)
         if settings.compile:
             network.trunk.compile()
-        self.place, self.best = Place(), None
+        self.place = Place()
+        self.best: float | None = None
         if before is not None:
             self._take_up(before)
         self.commit = commit_of(Path(__file__).parent)

@@ -43,7 +43,7 @@ class Run:
     method: Method[Any]
     loader: Loader
     optimiser: torch.optim.Optimizer
-    average: Average | None
+    average: Average[Any] | None
     extract: Extract
     processes: Processes
     log: RunLog
@@ -71,7 +71,7 @@ def train(run: Run, place: Place) -> None:
                 for piece in pieces(batch, settings.accumulate):
                     out = method.forward(piece)
                     losses = method.losses(out, piece)
-                    (sum(losses.values()) / settings.accumulate).backward()
+                    (torch.stack([*losses.values()]).sum() / settings.accumulate).backward()
                     outs.append(out)
                     terms.append(losses)
                 parallel.sum_gradients(network.parameters())
@@ -110,9 +110,9 @@ def pieces(batch: Batch, count: int) -> Iterator[Batch]:
     if count == 1:
         yield batch
         return
-    for number in range(count):
-        rows = [part.chunk(count)[number] for part in (batch.index, batch.camera, batch.label)]
-        yield Batch(*rows, views=tuple(view.chunk(count)[number] for view in batch.views))
+    parts = (part.chunk(count) for part in (batch.index, batch.camera, batch.label, *batch.views))
+    for index, camera, label, *views in zip(*parts, strict=True):
+        yield Batch(index, camera, label, tuple(views))
 
 
 def joined(outs: list[Any]) -> Any:

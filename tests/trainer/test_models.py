@@ -1,6 +1,4 @@
-"""Networks: ghost batch norm, a trunk read from ONNX, OSNet, the whole embedder."""
-
-import re
+"""Networks: ghost batch norm, a trunk read from ONNX, the whole embedder."""
 
 import numpy as np
 import pytest
@@ -11,8 +9,7 @@ onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
 from tiny_networks import small_onnx  # noqa: E402
 from torch import nn  # noqa: E402
 
-from trainer.errors import ConfigurationError, DataError  # noqa: E402
-from trainer.models import osnet  # noqa: E402
+from trainer.errors import DataError  # noqa: E402
 from trainer.models.average import Average  # noqa: E402
 from trainer.models.embedder import GeM, ModelSettings, blank_embedder, blueprint_of, new_embedder  # noqa: E402
 from trainer.models.ghost_norm import GhostBatchNorm, use_ghost_norm  # noqa: E402
@@ -96,75 +93,6 @@ def test_unusable_onnx_files_are_named(tmp_path):
         read_trunk(model.SerializeToString(), "small")
 
 
-def test_the_real_network_read_from_onnx_is_osnet(shared_data):
-    """The same weights in our OSNet and in the graph give the same map: both follow torchreid's architecture."""
-    file = shared_data / "weights" / "osnet_x0_25_msmt17.onnx"
-    trunk = read_trunk(file.read_bytes(), file.name).eval()
-    network = osnet.build("osnet_x0_25").eval()
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            folded = _layer_of(trunk, name)
-            module.weight.data.copy_(folded.weight.data)
-            norm = _norm_behind(network, name)
-            if module.bias is not None:
-                module.bias.data.copy_(folded.bias.data)
-            elif norm is not None:
-                norm.running_var.fill_(1 - norm.eps)
-                norm.bias.data.copy_(folded.bias.data)
-    images = torch.randn(2, 3, 64, 32)
-    torch.testing.assert_close(network(images), trunk(images), atol=1e-4, rtol=1e-4)
-
-
-def _layer_of(trunk, name):
-    """The graph calls `conv2.0.conv2b.1.conv1` `/conv2/conv2.0/conv2b/conv2b.1/conv1/Conv`."""
-    path, parts = [], name.split(".")
-    for number, part in enumerate(parts):
-        path.append(f"{parts[number - 1]}.{part}" if part.isdigit() and not parts[number - 1].isdigit() else part)
-        if part.isdigit() and number and parts[number - 1].isdigit():
-            path[-1] = f"{path[-2]}.{part}"
-    stem = "_".join(path).replace(".", "_")  # a shared gate carries the name of one of its four uses
-    (found,) = [layer for key, layer in trunk.layers.items() if re.fullmatch(rf"{stem}(_\d)?_Conv", key)]
-    return found
-
-
-def _norm_behind(network, name):
-    parent, leaf = name.rsplit(".", 1)
-    modules = dict(network.named_modules())
-    if leaf in ("conv", "conv2") and f"{parent}.bn" in modules:
-        return modules[f"{parent}.bn"]
-    return None
-
-
-def test_the_published_shufflenet_weights_load(shared_data):
-    weights = shared_data / "weights" / "shufflenetv2_imagenet.pth"
-    settings = ModelSettings(backbone="shufflenetv2_48_96_192", weights=weights, pooling="average")
-    network = new_embedder(blueprint_of(settings, (64, 32))).eval()
-    assert network(torch.randn(2, 3, 64, 32)).shape == (2, 192)
-
-
-@pytest.mark.parametrize(
-    "backbone", ["osnet_x0_25", "shufflenetv2_48_96_192", "resnet18", "repvgg_a0", "vit_tiny_patch16_224"]
-)
-def test_embedders_give_unit_rows(backbone):
-    if not backbone.startswith(("osnet", "shuffle")):
-        pytest.importorskip("timm", reason="the trainer needs timm")
-    network = new_embedder(blueprint_of(ModelSettings(backbone=backbone), (64, 32))).eval()
-    with torch.no_grad():
-        rows = network(torch.randn(2, 3, 64, 32))
-    assert rows.shape == (2, network.dimension)
-    torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
-    assert not network.neck.bias.requires_grad
-
-
-def test_last_stride_doubles_the_map():
-    pytest.importorskip("timm", reason="the trainer needs timm")
-    maps = []
-    for stride in (1, 2):
-        network = new_embedder(blueprint_of(ModelSettings(backbone="resnet18", last_stride=stride), (64, 32))).eval()
-        maps.append(network.trunk(torch.zeros(1, 3, 64, 32)).shape[2:])
-    assert maps == [(4, 2), (2, 1)]
-
-
 def test_an_onnx_embedder_is_rebuilt_from_its_blueprint_without_the_file(tmp_path):
     path = small_onnx(tmp_path / "small.onnx")
     blueprint = blueprint_of(ModelSettings(backbone="onnx", weights=path, ghost_group=4), (16, 8))
@@ -201,14 +129,3 @@ def test_average_follows_slowly():
     torch.testing.assert_close(average.network.weight.data, torch.tensor([[0.1]]))
     average.update(network, steps=0)  # a young average learns fast
     torch.testing.assert_close(average.network.weight.data, torch.tensor([[0.91]]))
-
-
-def test_unusable_starts_are_named(tmp_path):
-    with pytest.raises(ConfigurationError, match="not an OSNet"):
-        new_embedder(blueprint_of(ModelSettings(backbone="osnet_x3"), (64, 32)))
-    torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
-    settings = ModelSettings(backbone="osnet_x0_25", weights=tmp_path / "other.pth")
-    with pytest.raises(DataError, match="fits 0 of"):
-        new_embedder(blueprint_of(settings, (64, 32)))
-    with pytest.raises(DataError, match="is not a file"):
-        blueprint_of(ModelSettings(backbone="onnx", weights=tmp_path / "none.onnx"), (64, 32))

@@ -54,20 +54,21 @@ def losses(tmp_path, prepare, changes):
 def test_a_shallow_network_with_plain_steps_has_the_losses_of_one_process(tmp_path):
     """In single precision, the share of a process being one group of batch norm."""
     found = losses(tmp_path, log_every_step, shallow(small_onnx(tmp_path / "small.onnx")))
-    np.testing.assert_allclose(found[1], found[2], atol=1e-5)
+    np.testing.assert_allclose(found[1], found[2], atol=1e-5, rtol=0)
 
 
 def test_a_deep_network_with_adam_has_the_losses_of_one_process(tmp_path):
-    """OSNet, Adam, two groups of batch norm in each share, in double precision: only rounding is different.
+    """OSNet, Adam, two groups of batch norm in each share, in double precision, so that only rounding is different: the
+    losses agree to 4e-11.
 
-    In single precision the same holds to 1.5e-6 for a ResNet-18 with Adam, but not for this OSNet: the first losses
-    agree to all digits and the second to 5e-6, then batch norm over 16 crops of 2×1 pixels makes the difference 30
-    times larger with every step, with plain steps no less than with Adam. The sums over the crops of a batch have
-    another order in two processes, so the last bit of a gradient is another one. That it is nothing else is what
-    double precision shows: all differences shrink by the ratio of the two precisions.
+    In single precision a ResNet-18 of timm with Adam agrees to 1.5e-6 (groups of 16), but this OSNet does not: its
+    first losses agree to the last digit, the second to 5e-6, and then batch norm over 16 crops of 2 × 1 pixels makes
+    the difference up to a thousand times larger with every step, with plain steps no less than with Adam. Where it
+    comes from: sums over the crops of a batch are taken in another order, so the last bit of a gradient is another
+    one. That it is nothing else is what double precision shows: the differences shrink with the rounding error.
     """
-    found = losses(tmp_path, in_double_precision, {"model__ghost_group": 8})
-    np.testing.assert_allclose(found[1], found[2], atol=1e-8)
+    found = losses(tmp_path, in_double_precision, {"model__ghost_group": 8, "optimiser__rate": 1e-4})
+    np.testing.assert_allclose(found[1], found[2], atol=1e-7, rtol=0)
 
 
 @pytest.mark.parametrize(("count", "pieces", "group"), [(1, 1, 64), (1, 1, 48), (4, 1, 64), (2, 2, 64), (2, 1, 16)])

@@ -191,7 +191,8 @@ class Gracl:
         graph = jaccard_graph(features, neighbours, settings.clustering.jaccard, ALL_PAIRS, settings.clustering.workers)
         inter, intra = jaccard_relations(graph, result.labels, settings.others)
         clustered = result.labels >= 0
-        return tuple(torch.from_numpy(values[clustered]).to(rows) for values in (inter, intra))
+        first, second = (torch.from_numpy(values[clustered]).to(rows) for values in (inter, intra))
+        return first, second
 
 
 def inter_relations(features: Tensor, labels: Tensor, others: Others = "crops") -> Tensor:

@@ -51,7 +51,8 @@ from trainer.parallel import gather
 from trainer.settings import Settings
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
-Floats, Cameras = NDArray[np.floating[Any]], NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Cameras = NDArray[np.int64]
 Part = tuple[Floats, Truth]  # unit rows (n, D) of a query set or a gallery
 RANKED_AT_ONCE = 64  # crops whose (n, N) distances exist at a time
 
@@ -162,8 +163,8 @@ class SCL:
         momentum, stripes = self.settings.momentum, self.settings.stripes
         sequential(self.whole, out.whole, batch.index, momentum)
         parts = batch.index[:, None] * stripes + torch.arange(stripes, device=self.device)
-        by_stripe = [rows.view(len(rows) * stripes, -1) for rows in (self.stripes, out.stripes)]
-        sequential(*by_stripe, parts.flatten(), momentum)
+        memory, features = (rows.view(len(rows) * stripes, -1) for rows in (self.stripes, out.stripes))
+        sequential(memory, features, parts.flatten(), momentum)
         write_back(self.mixture, out, 1 + self._positives, momentum)
         self.step += 1
 

@@ -48,7 +48,7 @@ def reranked_distances(
     features = check_features(np.concatenate([query, gallery]))
     largest = _largest_distances(features)
     neighbours = nearest(features, settings.k1 + 1, NeighbourSettings())
-    weights = encode(features, neighbours, half=half_width(settings.k1), scales=1 / largest)
+    weights = encode(features, neighbours, half=half_width(settings.k1), scales=np.float32(1) / largest)
     weights = expand_queries(weights, neighbours, settings.k2)
     first, weight = 0, np.float32(settings.weight_of_distance)
     for plain in squared_distances(features[: len(query)], features[len(query) :], block):

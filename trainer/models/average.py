@@ -7,16 +7,19 @@ al., "Mutual Mean-Teaching" (ICLR 2020). Uses no labels.
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class Average:
+
+class Average(Generic[Network]):
     """average ← momentum·average + (1 − momentum)·network after every step; faster during the first steps."""
 
-    def __init__(self, network: nn.Module, momentum: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: Network, momentum: float) -> None:
+        self.network: Network = copy.deepcopy(network).eval().requires_grad_(False)
         self.momentum = momentum
 
     @torch.no_grad()

@@ -6,11 +6,13 @@ reaches the trunk only; pooling, normalisation and everything after it are float
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -53,6 +55,16 @@ class ModelSettings(Settings):
         if self.backbone == "onnx" and self.weights is None:
             raise ValueError("backbone onnx needs weights: the ONNX file")
         return self
+
+
+_scalar = np.float32(0).__reduce__()[0]
+NUMPY_NUMBERS = [  # what a checkpoint may hold besides tensors and plain values: torchreid's hold a score
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    (codecs.encode, "_codecs.encode"),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int64")),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +136,7 @@ def new_embedder(blueprint: Blueprint, calibration: Iterable[Tensor] = ()) -> Em
     """The network with its starting weights. `calibration`: (B, 3, H, W) batches for an unfolded ONNX trunk."""
     network = bare_embedder(blueprint)
     settings = blueprint.settings
-    if settings.backbone == "onnx":
+    if isinstance(network.trunk, onnx_trunk.OnnxTrunk):
         if settings.unfold_batch_norm:
             onnx_trunk.calibrate(network.trunk, calibration)
     elif settings.weights is not None:
@@ -143,11 +155,7 @@ def bare_embedder(blueprint: Blueprint) -> Embedder:
     """The layers, weights as they come."""
     settings = blueprint.settings
     if settings.backbone == "onnx":
-        if blueprint.onnx is None:
-            raise DataError("the checkpoint holds no ONNX graph: it was not written by this program")
-        trunk: nn.Module = onnx_trunk.read_trunk(blueprint.onnx, str(settings.weights), settings.onnx_output)
-        if settings.unfold_batch_norm:
-            onnx_trunk.unfold_batch_norm(trunk)
+        trunk: nn.Module = _onnx(blueprint)
     elif settings.backbone.startswith("osnet"):
         trunk = osnet.build(settings.backbone)
     elif settings.backbone == shufflenet.NAME:
@@ -168,13 +176,23 @@ def _finish(network: Embedder) -> Embedder:
     return network
 
 
+def _onnx(blueprint: Blueprint) -> nn.Module:
+    settings = blueprint.settings
+    if blueprint.onnx is None:
+        raise DataError("the checkpoint holds no ONNX graph: it was not written by this program")
+    trunk = onnx_trunk.read_trunk(blueprint.onnx, str(settings.weights), settings.onnx_output)
+    if settings.unfold_batch_norm:
+        onnx_trunk.unfold_batch_norm(trunk)
+    return trunk
+
+
 def _timm(settings: ModelSettings, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
     import timm
 
     if not timm.is_model(settings.backbone):
         near = ", ".join(timm.list_models(f"*{settings.backbone[:6]}*")[:5]) or "see timm.list_models()"
         raise ConfigurationError([f"model.backbone {settings.backbone!r} is not a timm model; near: {near}"])
-    size = {"img_size": image_size} if settings.backbone.startswith(("vit", "deit", "swin")) else {}
+    size: dict[str, Any] = {"img_size": image_size} if settings.backbone.startswith(("vit", "deit", "swin")) else {}
     pooling = "token" if size else ""
     try:
         trunk = timm.create_model(settings.backbone, pretrained=pretrained, num_classes=0, global_pool=pooling, **size)
@@ -191,9 +209,9 @@ def _timm(settings: ModelSettings, image_size: tuple[int, int], pretrained: bool
 
 def _keep_last_resolution(trunk: nn.Module) -> None:
     """Set every stride of the last stage to 1, without dilation, as the Re-ID literature does."""
-    last = getattr(trunk, "layer4", None)
-    if last is None and isinstance(getattr(trunk, "stages", None), nn.Sequential):
-        last = trunk.stages[-1]
+    last, stages = getattr(trunk, "layer4", None), getattr(trunk, "stages", None)
+    if last is None and isinstance(stages, nn.Sequential):
+        last = stages[-1]
     for layer in last.modules() if last is not None else ():
         if isinstance(layer, nn.Conv2d | nn.AvgPool2d) and layer.stride in (2, (2, 2)):
             layer.stride = (1, 1) if isinstance(layer, nn.Conv2d) else 1
@@ -204,7 +222,8 @@ def _keep_last_resolution(trunk: nn.Module) -> None:
 def _load_start(trunk: nn.Module, path: Path) -> None:
     """Load the weights that fit; refuse a file of which less than nine tenths of the trunk can be filled."""
     try:
-        content: Any = torch.load(_read(path), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            content: Any = torch.load(_read(path), map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(f"{path} cannot be read as a state dict: {error}") from None
     for key in ("state_dict", "model"):

@@ -61,8 +61,7 @@ def _ghost(plain: nn.BatchNorm1d | nn.BatchNorm2d, group: int) -> GhostBatchNorm
     ghost.load_state_dict(plain.state_dict(), strict=False)
     for name, parameter in plain.named_parameters(recurse=False):
         getattr(ghost, name).requires_grad_(parameter.requires_grad)
-    if hasattr(plain, "act"):
-        ghost.after = nn.Sequential(
-            *(layer for layer in (getattr(plain, "drop", None), plain.act) if layer is not None)
-        )
+    after = [layer for layer in (getattr(plain, "drop", None), getattr(plain, "act", None)) if layer is not None]
+    if after:
+        ghost.after = nn.Sequential(*after)
     return ghost.train(plain.training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ class Apply(nn.Module):
 class WithConstant(nn.Module):
     """A sum or product with a constant of the graph."""
 
+    constant: Tensor
+
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], constant: Tensor) -> None:
         super().__init__()
         self.function = function
@@ -55,7 +58,7 @@ def _convolution(attributes: Attributes, constants: Constants) -> nn.Module:
     layer = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
-        tuple(weight.shape[2:]),
+        (weight.shape[2], weight.shape[3]),
         stride=tuple(attributes.get("strides", [1, 1])),
         padding=padding,
         dilation=tuple(attributes.get("dilations", [1, 1])),
@@ -97,11 +100,13 @@ def _batch_norm(attributes: Attributes, constants: Constants) -> nn.Module:
 
 def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Builder:
     def build(attributes: Attributes, constants: Constants) -> nn.Module:
-        sizes = {
+        sizes: dict[str, Any] = {
             "stride": tuple(attributes.get("strides", [1, 1])),
             "padding": _symmetric(attributes.get("pads", [0, 0, 0, 0])),
         }
-        extra = {"count_include_pad": bool(attributes.get("count_include_pad"))} if kind is nn.AvgPool2d else {}
+        extra: dict[str, Any] = (
+            {"count_include_pad": bool(attributes.get("count_include_pad"))} if kind is nn.AvgPool2d else {}
+        )
         return kind(tuple(attributes["kernel_shape"]), ceil_mode=bool(attributes.get("ceil_mode")), **sizes, **extra)
 
     return build
@@ -116,8 +121,12 @@ def _with_constant(function: Callable[[Tensor, Tensor], Tensor]) -> Builder:
 
 
 def _clip(attributes: Attributes, constants: Constants) -> nn.Module:
-    limits = [float(item) for item in constants[1:] if item is not None] or [attributes["min"], attributes["max"]]
-    return nn.Hardtanh(*limits)
+    """Limits are inputs in newer files and attributes in older ones; one that is not given does not limit."""
+    lowest, highest = (None if item is None else float(item) for item in (*constants[1:], None, None)[:2])
+    return nn.Hardtanh(
+        attributes.get("min", -math.inf) if lowest is None else lowest,
+        attributes.get("max", math.inf) if highest is None else highest,
+    )
 
 
 def _reshape(attributes: Attributes, constants: Constants) -> nn.Module:

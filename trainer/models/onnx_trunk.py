@@ -171,6 +171,12 @@ def _layer(node: Any, attributes: dict[str, Any], constants: tuple[Tensor | None
 class Unfolded(nn.Sequential):
     """A convolution and the batch norm that was folded into it."""
 
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        norm = self[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        return norm
+
 
 def unfold_batch_norm(trunk: OnnxTrunk) -> None:
     """Split every convolution that may hold a folded batch norm into convolution and batch norm.
@@ -209,10 +215,11 @@ def calibrate(trunk: OnnxTrunk, batches: Iterable[Tensor]) -> None:
                 pixels[step.layer] += flat.shape[1]
     trunk.train(was_training)
     for name, sums in totals.items():
-        norm = trunk.layers[name][1]
+        layer = trunk.layers[name]
+        assert isinstance(layer, Unfolded)
         mean, square = sums / pixels[name]
         variance = (square - mean.square()).clamp(min=0)
-        norm.running_mean.copy_(mean - norm.bias)  # values came after the bias
-        norm.running_var.copy_(variance)
-        norm.weight.copy_((variance + norm.eps).sqrt())
-        norm.bias.copy_(mean)
+        before = mean - layer.norm.bias  # values came after the bias
+        weight = (variance + layer.norm.eps).sqrt()
+        state = {"running_mean": before, "running_var": variance, "weight": weight, "bias": mean}
+        layer.norm.load_state_dict(state, strict=False)

@@ -45,7 +45,9 @@ class ShuffleNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.stage2, self.stage3, self.stage4 = (_stage(*stage) for stage in STAGES)
         if last_stride == 1:
-            self.stage4[0].branch_main[3].stride = self.stage4[0].branch_proj[0].stride = (1, 1)
+            for layer in self.stage4.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.stride = (1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.stage4(self.stage3(self.stage2(self.maxpool(self.first_conv(images)))))

@@ -53,4 +53,5 @@ def stripe_heads(network: Embedder, stripes: int) -> StripeHeads:
     if problems:
         raise ConfigurationError(problems)
     heads = StripeHeads(shape[1], stripes)
-    return use_ghost_norm(heads, settings.ghost_group).to(device)
+    use_ghost_norm(heads, settings.ghost_group)
+    return heads.to(device)
