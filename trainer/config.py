@@ -100,7 +100,7 @@ def load(path: Path, overrides: list[str] | None = None) -> TrainSettings:
     if not isinstance(content, dict):
         raise ConfigurationError([f"{path}: expected keys and values, got {type(content).__name__}"])
     for override in overrides or []:
-        _override(content, override)
+        set_value(content, override)
     return parse(content, str(path))
 
 
@@ -120,7 +120,8 @@ def differences(first: TrainSettings, second: TrainSettings) -> list[str]:
     return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys]
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def set_value(content: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in plain values, in place."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigurationError([f"{override!r}: expected key=value, for example epochs=10"], "command line")
