@@ -1,4 +1,5 @@
-"""The contract as documents, made from the models: one JSON Schema per message, an AsyncAPI document, golden samples.
+"""The contract as documents, made from the models: one JSON Schema per message and one of a bundle's manifest, an
+AsyncAPI document, golden samples.
 
 `python -m edge_app.contract.schemas` writes them beside this file; a test says when they are out of date.
 """
@@ -9,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge_app.contract.bundle_manifest import BundleManifest
 from edge_app.contract.envelope import LINK_PATTERN, SLUG_PATTERN
 from edge_app.contract.samples import SITE, golden_samples
 from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, ROOT, RULES, Rule, encode, topic_of
@@ -26,6 +28,12 @@ def json_schema(kind: str) -> dict[str, Any]:
     """What is sent, as JSON Schema 2020-12. Unknown fields are allowed: a reader ignores them."""
     schema = RULES[kind].model.model_json_schema(by_alias=True, mode="serialization")
     return {"$schema": _DIALECT, "$id": f"https://crosslane.invalid/v1/{kind}.schema.json", **schema}
+
+
+def bundle_schema() -> dict[str, Any]:
+    """What `manifest.json` of a bundle holds. Unknown fields are allowed beside those that describe a network."""
+    schema = BundleManifest.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": _DIALECT, "$id": "https://crosslane.invalid/bundle/1.schema.json", **schema}
 
 
 def _operation_bindings(rules: list[Rule]) -> dict[str, Any]:
@@ -89,6 +97,7 @@ def _text(document: Any) -> str:
 def documents() -> dict[str, str]:
     """File name → content of every generated file in this folder."""
     files = {f"{kind}.schema.json": _text(json_schema(kind)) for kind in _names()}
+    files["bundle.schema.json"] = _text(bundle_schema())
     files["asyncapi.json"] = _text(asyncapi())
     samples = {
         kind: {"topic": topic_of(message, SITE), "payload": json.loads(encode(message))}
