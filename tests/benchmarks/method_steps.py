@@ -94,14 +94,16 @@ def measure(name: str, problem: Problem) -> dict[str, Any]:
     with_network, alone = (made(problem.network), made(problem.network)), (made(given), made(given))
     trained = nn.ModuleList(method.trained() for method in with_network)  # the network once, SCL's heads of both
     optimiser = torch.optim.Adam(trained.parameters(), lr=1e-6)
-    kinds: dict[str, Step] = {
+    steps: dict[str, Step] = {
         "network_s": lambda batch: network_alone(problem.network, batch),
         "ours_s": lambda batch: ours(with_network[0], batch, optimiser),
         "plain_s": lambda batch: plain(name, with_network[1], batch, optimiser),
+    }
+    own: dict[str, Step] = {
         "own_s": lambda batch: ours(alone[0], batch),
         "plain_own_s": lambda batch: plain(name, alone[1], batch),
     }
-    seconds = in_turns(kinds, batches, problem.device)
+    seconds = in_turns(steps, batches, problem.device) | in_turns(own, 3 * batches, problem.device)
     remembered = [rows for rows in state.values() if isinstance(rows, Tensor) and rows.dtype == torch.float32]
     return {
         **seconds,
