@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
 LIBRARIES = [
     "trainer.run",
     "trainer.cli",
@@ -18,6 +18,7 @@ LIBRARIES = [
     "matplotlib.backends.backend_agg",
     "mpl_toolkits.axes_grid1",
     "sklearn.manifold",
+    "warm_kernels",
 ]
 
 
@@ -67,7 +68,7 @@ def _server() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
     before = dict(os.environ)
-    os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=str(REPOSITORY), MPLBACKEND="agg")
+    os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=f"{HERE.parents[1]}:{HERE}", MPLBACKEND="agg")
     try:
         forkserver.ensure_running()
     finally:
