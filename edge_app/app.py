@@ -14,11 +14,10 @@ from types import TracebackType
 from edge_app.aggregate import Aggregates
 from edge_app.associate.draft import Site
 from edge_app.associate.facts import Match
+from edge_app.bundles import open_site_detector, open_site_embedder
 from edge_app.config import SiteConfig
 from edge_app.contract.envelope import uuid7
 from edge_app.crops import CropSelector
-from edge_app.detect import open_detector
-from edge_app.embed import open_embedder
 from edge_app.errors import SourceError
 from edge_app.health import Health, clock_state
 from edge_app.heartbeat import Heartbeat
@@ -67,7 +66,7 @@ class Node:
 
     def _open(self, opened: ExitStack) -> None:
         config = self.config
-        self.detector, self.embedder = open_models(config)
+        self.detector, self.embedder, bundle_digest = open_models(config)
         self.store = Store(config.store.path, self._clock, self._lineage)
         opened.callback(self.store.close)
         parts = self.store.load()
@@ -76,6 +75,7 @@ class Node:
             node=config.node,
             boot_id=self.store.boot_id,
             embedding_version=self.embedder.version,
+            bundle_digest=bundle_digest,
             config_digest=config.digest,
             clock_state=clock_state(),
         )
@@ -176,17 +176,20 @@ class Node:
         return gap_row(self.letterhead, shed, self._clock())
 
 
-def open_models(config: SiteConfig) -> tuple[Detector, Embedder]:
-    """Detector and embedder; those of the simulation where the cameras deliver detections."""
+def open_models(config: SiteConfig) -> tuple[Detector, Embedder, str | None]:
+    """Detector, embedder and the digest of the embedder's bundle, None where it is a loose file; those of the
+    simulation where the cameras deliver detections."""
     if config.delivers_detections:
         from edge_app.simulation.detections import SimulatedDetector, SimulatedEmbedder
         from edge_app.sources.simulated import world_of
 
         world = world_of(config.cameras[0].source)
-        return SimulatedDetector(world), SimulatedEmbedder(world)
-    assert config.detector is not None  # checked by config.parse
-    assert config.embedder is not None
-    return open_detector(config.detector), open_embedder(config.embedder)
+        return SimulatedDetector(world), SimulatedEmbedder(world), None
+    embedder, checked, bundle = open_site_embedder(config)
+    if bundle is None:
+        return open_site_detector(config), embedder, None
+    log.info("%s, %s %d: %s", bundle.path.name, bundle.manifest.name, bundle.manifest.serial, checked)
+    return open_site_detector(config), embedder, bundle.digest
 
 
 def run(config: SiteConfig) -> None:

@@ -53,10 +53,10 @@ def _looks(config: SiteConfig) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _detector(config: SiteConfig) -> str:
-    from edge_app.detect import open_detector
+    from edge_app.bundles import open_site_detector
 
     assert config.detector is not None
-    detector = open_detector(config.detector)
+    detector = open_site_detector(config)
     try:
         kept = config.detector.classes or detector.class_names
         return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
@@ -65,12 +65,16 @@ def _detector(config: SiteConfig) -> str:
 
 
 def _embedder(config: SiteConfig) -> str:
-    from edge_app.embed import open_embedder
+    from edge_app.bundles import open_site_embedder
 
     assert config.embedder is not None
-    embedder = open_embedder(config.embedder)
+    embedder, checked, bundle = open_site_embedder(config)
     try:
-        return f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
+        found = f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
+        if bundle is None:
+            return found
+        made = bundle.manifest
+        return f"{found}, {made.embedder.precision}, {made.name} {made.serial} signed by {bundle.signed_by}; {checked}"
     finally:
         embedder.close()
 

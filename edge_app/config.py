@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_app.aggregate import AggregateSettings
 from edge_app.associate.settings import AssociateSettings, LinkSettings
+from edge_app.bundles import BundleSettings, is_bundle
 from edge_app.contract.envelope import SLUG_PATTERN
 from edge_app.crops import CropSettings
 from edge_app.detect import DetectorSettings
@@ -58,6 +59,8 @@ class SiteConfig(Settings):
     """The detector; only a simulated site that delivers detections needs none."""
     embedder: EmbedderSettings | None = None
     """The Re-ID embedder; only a simulated site that delivers detections needs none."""
+    bundles: BundleSettings = BundleSettings()
+    """Whose signed bundles of models are run."""
     ticks: TickSettings = TickSettings()
     """Live or in lockstep."""
     track: TrackSettings = TrackSettings()
@@ -126,6 +129,12 @@ def parse(raw: dict[str, Any], path: Path) -> SiteConfig:
             f"{name}: missing; it is needed unless every camera is sim://…?fidelity=detections"
             for name in ("detector", "embedder")
             if getattr(config, name) is None
+        ]
+    if not config.bundles.keys:
+        problems += [
+            f"bundles.keys: missing; {name}.path is a bundle, and only signed ones are run: name its maker's public key"
+            for name in ("detector", "embedder")
+            if (model := getattr(config, name)) is not None and is_bundle(model.path)
         ]
     if problems:
         raise ConfigurationError(problems, str(path))
@@ -207,6 +216,7 @@ def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
         else camera
         for camera in config.cameras
     )
+    keys = tuple((folder / key).resolve() for key in config.bundles.keys)
     mqtt = config.mqtt
     if mqtt is not None and mqtt.tls is not None:
         mqtt = mqtt.model_copy(update={"tls": anchor(mqtt.tls, "ca", "certificate", "key")})
@@ -215,6 +225,7 @@ def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
             "cameras": cameras,
             "detector": anchor(config.detector, "path"),
             "embedder": anchor(config.embedder, "path"),
+            "bundles": anchor(config.bundles, "folder").model_copy(update={"keys": keys}),
             "store": anchor(config.store, "path"),
             "mqtt": mqtt,
         }

@@ -34,7 +34,7 @@ class DetectorSettings(Settings):
     """The detector: a YOLO model in ONNX, described by the manifest beside it or here."""
 
     path: Path
-    """The model file. `<name>.json` beside it, where present, is its manifest."""
+    """The model file, or a signed bundle (`….bundle`) that holds it. `<name>.json` beside a file is its manifest."""
     input: InputSpec | None = None
     """How a picture becomes the network's input; needed where there is no manifest, else overrides it."""
     head: Head | None = None

@@ -21,7 +21,7 @@ class EmbedderSettings(Settings):
     """The embedder: a network in ONNX that turns a crop into a vector, described by the manifest beside it or here."""
 
     path: Path
-    """The model file. `<name>.json` beside it, where present, is its manifest."""
+    """The model file, or a signed bundle (`….bundle`) that holds it. `<name>.json` beside a file is its manifest."""
     input: InputSpec | None = None
     """How a crop becomes the network's input; needed where there is no manifest, else overrides it."""
     version: str | None = None

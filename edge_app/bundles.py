@@ -1,0 +1,145 @@
+"""Models that come as signed bundles: verify, unpack, and open only what gives the golden embeddings here.
+
+A setting `path: site-7.bundle` stands wherever a path of an ONNX file may stand. What is unpacked looks as loose files
+do, a model and its manifest side by side, in a folder named after the bundle's digest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pydantic import Field
+
+from edge_app.contract.archive import digest_of, sync_folder
+from edge_app.contract.bundle import SUFFIX, ModelBundle, read_bundle
+from edge_app.contract.bundle_manifest import MemberName
+from edge_app.contract.model import manifest_path
+from edge_app.contract.signature import read_public_key
+from edge_app.detect import DetectorSettings, OnnxDetector, open_detector
+from edge_app.embed import EmbedderSettings, OnnxEmbedder, open_embedder
+from edge_app.errors import ModelError, StoreError
+from edge_app.runtime.selfcheck import SelfCheck, self_check
+from edge_app.settings import Settings
+
+if TYPE_CHECKING:
+    from edge_app.config import SiteConfig
+
+AnyModel = TypeVar("AnyModel", DetectorSettings, EmbedderSettings)
+
+
+class BundleSettings(Settings):
+    """How models that come as signed bundles are taken in."""
+
+    keys: tuple[Path, ...] = ()
+    """Public keys, PEM files, of those whose bundles may run here. Needed when a model's path is a bundle."""
+    folder: Path = Path("state/bundles")
+    """Where verified bundles are unpacked. Made when it is missing."""
+    max_crop_s: float = Field(default=1.0, gt=0)
+    """A bundle whose golden crops take longer than this, each, is refused."""
+
+
+class OpenedEmbedder(NamedTuple):
+    """An embedder; what its golden crops said and which bundle it is from, None for a loose file."""
+
+    embedder: OnnxEmbedder
+    checked: SelfCheck | None
+    bundle: ModelBundle | None
+
+
+def is_bundle(path: Path) -> bool:
+    return path.suffix == SUFFIX
+
+
+def open_site_detector(config: SiteConfig) -> OnnxDetector:
+    """The detector of a site, from its file or bundle. Raises `ModelError`, `BundleError` or `StoreError`."""
+    assert config.detector is not None  # checked by config.parse
+    return open_detector(_located(config, config.detector, "detector.onnx")[0])
+
+
+def open_site_embedder(config: SiteConfig) -> OpenedEmbedder:
+    """The embedder of a site, from its file or bundle; that of a bundle must give the golden embeddings here.
+    Raises `ModelError`, `BundleError` or `StoreError`."""
+    assert config.embedder is not None  # checked by config.parse
+    settings, bundle = _located(config, config.embedder, "embedder.onnx")
+    embedder = open_embedder(settings)
+    if bundle is None:
+        return OpenedEmbedder(embedder, None, None)
+    try:
+        spec = settings.input or bundle.manifest.embedder.model.input
+        checked = self_check(embedder.engine, spec, bundle.golden(), config.bundles.max_crop_s)
+    except BaseException:
+        embedder.close()
+        raise
+    return OpenedEmbedder(embedder, checked, bundle)
+
+
+def _located(config: SiteConfig, settings: AnyModel, name: MemberName) -> tuple[AnyModel, ModelBundle | None]:
+    """The settings with the path of a loose file, and the bundle that file was in."""
+    if not is_bundle(settings.path):
+        return settings, None
+    bundle = read_bundle(settings.path, [read_public_key(path) for path in config.bundles.keys])
+    if name not in bundle.manifest.members:
+        raise ModelError(f"bundle {settings.path} holds no {name}; give another path for this model")
+    return settings.model_copy(update={"path": unpack(bundle, config.bundles.folder) / name}), bundle
+
+
+def unpack(bundle: ModelBundle, folder: Path) -> Path:
+    """Every model of a verified bundle with its manifest beside it; what is there already and whole is left alone.
+
+    Returns the bundle's own folder. Raises `StoreError` when the disk fails, `BundleError` when the bundle changed.
+    """
+    place = folder / bundle.digest.removeprefix("sha256:")[:16]
+    with _disk_errors(place):
+        if _is_whole(bundle, place):
+            return place
+        partial = folder / f".{place.name}.{os.getpid()}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            for name, text in _manifests(bundle).items():
+                _write(partial / name, bundle.chunks(name))
+                _write(manifest_path(partial / name), [text.encode()])
+            sync_folder(partial)
+            shutil.rmtree(place, ignore_errors=True)
+            partial.replace(place)
+            sync_folder(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return place
+
+
+def _manifests(bundle: ModelBundle) -> dict[MemberName, str]:
+    """Model file → what stands beside it."""
+    return {name: found.model.model_dump_json(by_alias=True) for name, found in bundle.manifest.models().items()}
+
+
+def _is_whole(bundle: ModelBundle, place: Path) -> bool:
+    """Whether every file that would be unpacked is there, byte for byte."""
+    for name, text in _manifests(bundle).items():
+        if not (place / name).is_file() or digest_of(place / name)[1] != bundle.manifest.members[name].sha256:
+            return False
+        beside = manifest_path(place / name)
+        if not beside.is_file() or beside.read_bytes() != text.encode():
+            return False
+    return True
+
+
+def _write(path: Path, chunks: Iterator[bytes] | list[bytes]) -> None:
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _disk_errors(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"bundle cannot be unpacked into {place}: {error.strerror or error}") from None
