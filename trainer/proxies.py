@@ -118,14 +118,15 @@ def need_cameras(cameras: NDArray[np.int64]) -> None:
 
 
 def proxy_facts(proxies: Proxies, cameras: NDArray[np.int64]) -> dict[str, float]:
-    """For the log: proxies, cameras (of all crops (N,)) that have none, and the mean |P| of offline association, in
-    which every proxy counts once, as in the batches."""
+    """For the log: proxies, cameras (of all crops (N,)) that have none, and of offline association the mean |P| and the
+    mean floor log|P| of a crop's loss, in which every proxy counts once, as in the batches."""
     siblings = np.bincount(proxies.clusters)[proxies.clusters]
     empty = np.setdiff1d(cameras, proxies.cameras)
     return {
         "proxies": float(len(proxies)),
         "empty_cameras": float(len(empty)),
         "offline_positives": float(siblings.mean()),
+        "offline_floor": float(np.log(siblings).mean()),
     }
 
 

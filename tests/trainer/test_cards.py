@@ -104,3 +104,9 @@ def test_the_command_imports_no_torch_and_names_every_method():
     assert {name: SimpleNamespace(**card).title for name, card in told.items()} == {
         name: card.title for name, card in CARDS.items()
     }
+
+
+def test_the_page_about_the_methods_names_every_one():
+    page = (REPOSITORY / "trainer" / "methods" / "README.md").read_text(encoding="utf-8")
+    assert all(f"[{card.title}]({name}.py)" in page for name, card in CARDS.items())
+    assert all(page.count(f"\n| {card.title}") >= 2 for card in CARDS.values())  # in both tables of results

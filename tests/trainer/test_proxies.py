@@ -86,7 +86,9 @@ def test_siblings_and_neighbours_of_the_worked_example():
     assert [row.nonzero()[:, 0].tolist() for row in bank.siblings(ask)] == [[0, 1, 2], [3, 4], [5]]
     assert [row.nonzero()[:, 0].tolist() for row in bank.beside(ask)] == [[0, 3], [2, 4], [1, 5]]
     facts = proxy_facts(proxies, np.array([0, 1, 2, 5, 5, 5, 5, 5, 5, 8]))
-    assert facts == {"proxies": 6.0, "empty_cameras": 2.0, "offline_positives": pytest.approx((9 + 4 + 1) / 6)}
+    positives = pytest.approx((9 + 4 + 1) / 6)
+    floor = pytest.approx((3 * np.log(3) + 2 * np.log(2)) / 6)
+    assert facts == {"proxies": 6.0, "empty_cameras": 2.0, "offline_positives": positives, "offline_floor": floor}
 
 
 def test_the_bank_survives_a_checkpoint():
