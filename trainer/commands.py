@@ -72,7 +72,7 @@ def evaluate(model: Path, data: Path, place: Place, settings: EvaluationSettings
 
 def inspect(data: Path, layout: str | None, sheet: Path | None) -> list[str]:
     """What was read, in lines; a contact sheet of the training crops (test crops where there are none) on request."""
-    from trainer.report import contact_sheet, write_picture
+    from trainer.report.sheets import contact_sheet, write_picture
 
     dataset = layouts.read(data, layout)
     facts = summarise(dataset)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import checkpoint, config, optimiser, parallel, report
+from trainer import checkpoint, config, optimiser, parallel
 from trainer.checkpoint import Checkpoint, Model
 from trainer.clustering.recluster import cluster
 from trainer.data import layouts
@@ -34,6 +34,7 @@ from trainer.methods.tcrl import TCRL
 from trainer.models.average import Average
 from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
 from trainer.parallel import Processes
+from trainer.report import charts, page, sheets
 from trainer.runlog import RunLog, commit_of, progress, read_log
 from trainer.train import Place, Run, train
 
@@ -200,20 +201,37 @@ class Session:
         crops, folder = self.crops.crops, self.folder / "report"
         labels = cluster(features, self.settings.method.clustering, crops.cameras).labels
         save_labels(self.folder / LABELS, labels, np.array([str(path) for path in crops.paths]))
-        for name, chosen in report.notable_clusters(labels, crops.cameras).items():
-            report.write_picture(folder / f"clusters_{name}.png", report.cluster_sheet(crops, labels, chosen))
-        report.write_picture(folder / "outliers.png", report.outlier_sheet(crops, labels))
-        report.embedding_map(folder / "map.png", features, labels)
-        report.curves(folder / "curves.png", *(read_log(self.folder, event) for event in ("epoch", "step", "test")))
+        for name, chosen in sheets.notable_clusters(labels, crops.cameras).items():
+            sheets.write_picture(folder / f"clusters_{name}.png", sheets.cluster_sheet(crops, labels, chosen))
+        sheets.write_picture(folder / "outliers.png", sheets.outlier_sheet(crops, labels))
+        charts.embedding_map(folder / "map.png", features, labels)
+        epochs, steps, tests = (read_log(self.folder, event) for event in ("epoch", "step", "test"))
+        charts.curves(folder / "curves.png", epochs, steps, tests)
         if isinstance(self.test, FixedTest):
-            report.write_picture(folder / "ranked.png", self._ranked_lists(self.test))
+            sheets.write_picture(folder / "ranked.png", self._ranked_lists(self.test))
+        page.write_page(
+            folder, f"{self.settings.data.root.name}: {self.settings.method.name}", self._facts(labels, tests)
+        )
+
+    def _facts(self, labels: NDArray[np.int64], tests: list[dict[str, Any]]) -> dict[str, str]:
+        """The head of the report page."""
+        facts = {
+            "crops": f"{len(labels):,}",
+            "epochs": str(self.settings.epochs),
+            "clusters": f"{labels.max(initial=-1) + 1:,}",
+            "outliers": f"{(labels < 0).mean():.1%}",
+        }
+        if tests:
+            facts |= {name: f"{tests[-1][name]:.1f} %" for name in ("mAP", "R1")}
+            facts["camera policy"] = tests[-1]["camera_policy"]
+        return facts | {"commit": self.commit[:7]}
 
     def _ranked_lists(self, test: FixedTest) -> NDArray[np.uint8]:
         embed = self._embed()
         (query_features, query_kept), (gallery_features, kept) = embed(test.query.crops), embed(test.gallery.crops)
         query, gallery = test.query.take(query_kept), test.gallery.take(kept)
         rows = np.unique(np.linspace(0, len(query) - 1, min(len(query), RANKED_QUERIES)).astype(np.int64))
-        return report.ranked_lists(query, gallery, (query_features, gallery_features), rows)
+        return sheets.ranked_lists(query, gallery, (query_features, gallery_features), rows)
 
     def _embed(self) -> Embed:
         data, settings = self.settings.data, self.settings.extraction

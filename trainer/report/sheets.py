@@ -1,4 +1,4 @@
-"""Pictures of what was learned: ranked lists, clusters, curves, a map of the embeddings. PNG files, for people."""
+"""Sheets of crops: contact sheets, ranked lists, clusters, outliers. PNG files, for people."""
 
 from __future__ import annotations
 
@@ -110,47 +110,6 @@ def notable_clusters(
     }
 
 
-def curves(path: Path, epochs: list[dict[str, Any]], steps: list[dict[str, Any]], tests: list[dict[str, Any]]) -> None:
-    """Losses, clusters, label-free quality and test scores over the steps, from the run's log."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    loss_axes, cluster_axes, quality_axes, test_axes = figure.subplots(2, 2).ravel()
-    known = {"event", "wall_s", "step", "rate", "waited_s"}
-    for name in sorted({key for line in steps for key in line} - known):
-        loss_axes.plot([line["step"] for line in steps], [line.get(name, np.nan) for line in steps], label=name)
-    _plot(cluster_axes, epochs, ("clusters",))
-    _plot(quality_axes, epochs, ("outlier_share", "silhouette", "one_camera_share"))
-    _plot(test_axes, tests, ("mAP", "R1", "mINP"))
-    titles = ("losses", "clusters", "clusters, label-free", "test, percent (for the log only)")
-    for axes, title in zip((loss_axes, cluster_axes, quality_axes, test_axes), titles, strict=True):
-        axes.set(title=title, xlabel="steps")
-        if axes.lines:
-            axes.legend()
-    _save(figure, path)
-
-
-def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.int64], limit: int = 2000) -> None:
-    """A 2-D map (t-SNE, van der Maaten and Hinton 2008) of crops spread evenly over all, coloured by label; outliers
-    grey."""
-    from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE
-
-    rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), limit)).astype(np.int64))
-    if len(rows) < 5:
-        return
-    perplexity = min(30, (len(rows) - 1) // 3)
-    places = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features[rows])
-    figure = Figure(figsize=(9, 9), layout="constrained")
-    axes = figure.subplots()
-    clustered = labels[rows] >= 0
-    across, down = places.T
-    axes.scatter(across[~clustered], down[~clustered], s=6, c="lightgrey")
-    axes.scatter(across[clustered], down[clustered], s=8, c=labels[rows][clustered] * 7 % 20, cmap="tab20")
-    axes.set(title=f"{len(rows)} of {len(features)} crops, colours repeat", xticks=[], yticks=[])
-    _save(figure, path)
-
-
 def _filled(
     paths: list[Path], captions: list[str], frames: list[Any], per_row: int
 ) -> tuple[list[Path], list[str], list[Any]]:
@@ -169,19 +128,3 @@ def _tile(path: Path, caption: str, frame: tuple[int, int, int]) -> Pixels:
     below = np.full((CAPTION_PX, framed.shape[1], 3), 255, np.uint8)
     cv2.putText(below, caption, (1, CAPTION_PX - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.32, (40, 40, 40), 1, cv2.LINE_AA)
     return np.concatenate([framed, below])
-
-
-def _plot(axes: Any, lines: list[dict[str, Any]], names: tuple[str, ...]) -> None:
-    for name in names:
-        if any(name in line for line in lines):
-            axes.plot(
-                [line["step"] for line in lines], [line.get(name, np.nan) for line in lines], marker=".", label=name
-            )
-
-
-def _save(figure: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from error

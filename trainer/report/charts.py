@@ -1,0 +1,110 @@
+"""Curves of a run and a map of the embeddings. PNG files, for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import WorldError
+
+INK, GRID, FAINT = "#30343b", "#e3e6ea", "#c9ced6"
+COLOURS = ("#1f6feb", "#d9730d", "#2f9e6e", "#b0439a", "#7a6ff0", "#8a8f98")
+SMOOTHED = 7  # logged losses that the strong line is the mean of
+NOT_LOSSES = {"event", "wall_s", "step", "rate", "waited_s"}
+Lines = list[dict[str, Any]]
+
+
+def curves(path: Path, epochs: Lines, steps: Lines, tests: Lines) -> None:
+    """Losses, clusters, label-free quality and test scores over the steps, from the run's log."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7.4), layout="constrained", facecolor="white")
+    losses, clusters, quality, scores = figure.subplots(2, 2).ravel()
+    for colour, name in zip(COLOURS, sorted({key for line in steps for key in line} - NOT_LOSSES), strict=False):
+        places, values = _points(steps, name)
+        losses.plot(places, values, color=colour, alpha=0.25, linewidth=1)
+        losses.plot(places, _running_mean(values, SMOOTHED), color=colour, linewidth=2, label=name)
+    _plot(clusters, epochs, {"clusters": "clusters", "proxies": "proxies (cluster × camera)"})
+    _plot(
+        quality,
+        epochs,
+        {"silhouette": "silhouette", "outlier_share": "outliers", "one_camera_share": "clusters of one camera"},
+    )
+    _plot(scores, tests, {"mAP": "mAP", "R1": "R1", "mINP": "mINP"})
+    titles = ("Losses", "Clusters", "Quality of the clusters, without labels", "Test set, %: for the log only")
+    for axes, title in zip((losses, clusters, quality, scores), titles, strict=True):
+        _dress(axes, title)
+    _save(figure, path)
+
+
+def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.int64], limit: int = 2000) -> None:
+    """A 2-D map (t-SNE, van der Maaten and Hinton 2008) of crops spread evenly over all, coloured by label; outliers
+    grey."""
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), limit)).astype(np.int64))
+    if len(rows) < 5:
+        return
+    perplexity = min(30, (len(rows) - 1) // 3)
+    places = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features[rows])
+    figure = Figure(figsize=(9, 9), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    clustered = labels[rows] >= 0
+    across, down = places.T
+    axes.scatter(across[~clustered], down[~clustered], s=7, c=FAINT, linewidths=0)
+    axes.scatter(
+        across[clustered], down[clustered], s=14, c=labels[rows][clustered] * 7 % 20, cmap="tab20", linewidths=0
+    )
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    axes.set_title(
+        f"{len(rows):,} of {len(features):,} crops; one colour per cluster (colours repeat), outliers grey",
+        loc="left", color=INK, fontsize=11,
+    )  # fmt: skip
+    _save(figure, path)
+
+
+def _plot(axes: Any, lines: Lines, names: dict[str, str]) -> None:
+    for colour, (name, text) in zip(COLOURS, names.items(), strict=False):
+        places, values = _points(lines, name)
+        if len(places):
+            axes.plot(places, values, color=colour, linewidth=2, marker="o", markersize=4, label=text)
+
+
+def _points(lines: Lines, name: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps and values (n,) of the lines that hold the name."""
+    there = [line for line in lines if line.get(name) is not None]
+    return [line["step"] for line in there], np.array([line[name] for line in there], np.float64)
+
+
+def _running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """(n,) mean of each value and the width − 1 before it; of fewer at the beginning."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    begins = np.maximum(0, ends - width)
+    return (sums[ends] - sums[begins]) / np.maximum(1, ends - begins)
+
+
+def _dress(axes: Any, title: str) -> None:
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    axes.set_xlabel("steps", color=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    axes.margins(x=0.02)
+    for name, side in axes.spines.items():
+        side.set_visible(name == "bottom")
+        side.set_color(FAINT)
+    if axes.lines:
+        axes.legend(frameon=False, labelcolor=INK)
+
+
+def _save(figure: Any, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from error

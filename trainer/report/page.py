@@ -1,0 +1,61 @@
+"""One page that shows a run: what it was, what it reached, and every picture with a line on how to read it."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from trainer.errors import WorldError
+
+CAPTIONS = {
+    "curves.png": ("Curves", "Faint: every logged loss; strong: its running mean. The test scores choose nothing."),
+    "ranked.png": (
+        "Ranked lists",
+        "A query on the left, then the ten nearest crops of other cameras: green is right, red is wrong.",
+    ),
+    "clusters_most_cameras.png": (
+        "Clusters that span most cameras",
+        "One line per cluster: number/crops and camera. Look for two vehicles or persons in one line.",
+    ),
+    "clusters_largest.png": ("Largest clusters", "A cluster far larger than the others joins several identities."),
+    "outliers.png": ("Outliers", "Crops without a cluster: seldom seen, half hidden, or badly cut."),
+    "map.png": (
+        "Map",
+        "Islands of one colour are clusters; two islands of one colour are the same cluster seen twice.",
+    ),
+}
+STYLE = """
+:root { color-scheme: light; --ink: #22262c; --soft: #6b7280; --line: #e3e6ea; --accent: #1f6feb }
+body { margin: 0 auto; max-width: 1180px; padding: 40px 24px 80px; color: var(--ink); background: #fff;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
+h1 { font-size: 28px; margin: 0 } h2 { font-size: 19px; margin: 48px 0 4px } p { margin: 0 0 14px; color: var(--soft) }
+dl { display: flex; flex-wrap: wrap; gap: 10px 36px; margin: 24px 0; padding: 18px 0; border: solid var(--line);
+  border-width: 1px 0 } dt { color: var(--soft); font-size: 13px } dd { margin: 0; font-size: 20px }
+nav a { margin-right: 18px; color: var(--accent); text-decoration: none }
+img { max-width: 100%; display: block; border: 1px solid var(--line); border-radius: 6px }
+"""
+
+
+def write_page(folder: Path, title: str, facts: dict[str, str]) -> None:
+    """`index.html` in `folder`, with those of the pictures above that lie there. `WorldError` when the disk refuses."""
+    shown = [name for name in CAPTIONS if (folder / name).is_file()]
+    links = "".join(f'<a href="#{name}">{_text(CAPTIONS[name][0])}</a>' for name in shown)
+    values = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in facts.items())
+    sections = "".join(_section(name, *CAPTIONS[name]) for name in shown)
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style>'
+        f"<body><h1>{_text(title)}</h1><dl>{values}</dl><nav>{links}</nav>{sections}</body></html>\n"
+    )
+    try:
+        (folder / "index.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise WorldError(f"{folder / 'index.html'} cannot be written: {error.strerror or error}") from error
+
+
+def _section(name: str, heading: str, caption: str) -> str:
+    words = f"<h2>{_text(heading)}</h2><p>{_text(caption)}</p>"
+    return f'<section id="{name}">{words}<img src="{name}" alt="{_text(heading)}" loading="lazy"></section>'
+
+
+def _text(value: str) -> str:
+    return html.escape(value, quote=True)
