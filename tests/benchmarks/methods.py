@@ -9,7 +9,7 @@
 
 DATA has the layout of Market-1501. A run is one row of the file; what is there already is not run again, so the command
 can be stopped and repeated. Without DATA the rows are printed as Markdown tables. `--set` changes every run, as in
-`trainer train`, and makes a table of its own.
+`trainer train`, and makes a table of its own. Whoever changes OVERRIDES below begins a new file.
 
 Equal cost: `--images` pictures go forward and backward through the network in every run, whatever the batch; a masked
 view is a picture. `--epochs` is the number of clusterings; SCL, which has none, makes as many passes over the crops as
@@ -34,7 +34,7 @@ from adaptation import split_of_training_identities
 from trainer import commands, config, run
 from trainer.data import layouts
 from trainer.data.records import Dataset, FixedTest
-from trainer.errors import DataError
+from trainer.errors import DataError, TrainerError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import ExtractSettings
 from trainer.measure import Embed, measure, with_network
@@ -167,10 +167,12 @@ def table(options: argparse.Namespace, data: Path) -> None:
         name, seed = one["method"], one["seed"]
         try:
             found = start_row(options, data) if name is None else run_row(name, seed, options, data)
-        except DataError as error:  # such as a collapse into one cluster: a result, too
-            found = {"failed": str(error)}
+        except TrainerError as error:
+            if type(error) not in (DataError, TrainerError):  # wrong settings, a full disk
+                raise
+            found = {"failed": str(error)}  # a collapse into one cluster, a loss that is not finite: a result, too
         method_rows.add(options.json, {**one, **found, "commit": commit_of(Path(run.__file__).parent)})
-        print(f"{name or 'start'} seed {seed}: {told(found)}", flush=True)
+        print(f"{name or 'start'}{'' if seed is None else f' seed {seed}'}: {told(found)}", flush=True)
 
 
 def told(row: dict[str, Any]) -> str:
