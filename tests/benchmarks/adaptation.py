@@ -22,8 +22,11 @@ from typing import Any
 import numpy as np
 
 from trainer import commands, config, run
-from trainer.data import market1501
-from trainer.evaluate import EvaluationSettings
+from trainer.data import layouts, market1501
+from trainer.evaluate import EvaluationSettings, Report
+from trainer.measure import measure, with_network
+from trainer.models.embedder import blueprint_of, new_embedder
+from trainer.parallel import ALONE
 from trainer.runlog import read_log
 
 
@@ -46,16 +49,25 @@ def split_of_training_identities(data: Path, folder: Path, seed: int = 0) -> Pat
     return folder
 
 
+def scores_of_start(
+    settings: config.TrainSettings, data: Path, place: commands.Place, rules: EvaluationSettings
+) -> Report:
+    """Of an ONNX file as it is; of other weights through pooling and a neck that has learned nothing."""
+    weights = settings.model.weights
+    if weights is not None and weights.suffix == ".onnx":
+        return commands.evaluate(weights, data, place, rules, flip=False)
+    spec = settings.data.input
+    network = new_embedder(blueprint_of(settings.model, (spec.height_px, spec.width_px))).eval()
+    embed = with_network(network, spec, settings.extraction, place.cache, ALONE)
+    return measure(embed, layouts.read(data).test, rules)
+
+
 def adapt(data: Path, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Scores before and after, and what it took."""
     start = [f"data.root={data}", f"model.weights={arguments.model}"]
     settings = config.load(arguments.config, start + arguments.overrides)
     place, rules = commands.Place(None, settings.data.cache), EvaluationSettings()
-    before = (
-        commands.evaluate(arguments.model, data, place, rules, flip=False)
-        if arguments.model.suffix == ".onnx"
-        else None
-    )
+    before = scores_of_start(settings, data, place, rules)
     begin = time.perf_counter()
     model = run.start(settings, folder, quiet=arguments.quiet)
     minutes = (time.perf_counter() - begin) / 60
@@ -63,7 +75,7 @@ def adapt(data: Path, arguments: argparse.Namespace, folder: Path) -> dict[str, 
     after = commands.evaluate(model, data, place, rules, flip)
     clusters = [line["clusters"] for line in read_log(folder, "epoch")]
     return {
-        "before": before.as_dict() if before else None,
+        "before": before.as_dict(),
         "after": after.as_dict(),
         "flip_averaged_after": flip,
         "minutes_of_training": round(minutes, 1),
@@ -92,10 +104,8 @@ def main() -> None:
         result = adapt(data, arguments, arguments.out or Path(temporary) / "run")
     result["measured_on"] = "a third of the training identities" if arguments.settings else "the test part"
     for name in ("before", "after"):
-        if result[name]:
-            print(
-                f"{name}: mAP {result[name]['mAP']:.1f}  R1 {result[name]['R1']:.1f}  ({result[name]['camera_policy']})"
-            )
+        scores = result[name]
+        print(f"{name}: mAP {scores['mAP']:.1f}  R1 {scores['R1']:.1f}  ({scores['camera_policy']})")
     minutes, load = result["minutes_of_training"], result["load_average"][0]
     print(f"{minutes} minutes, load average {load:.1f}; measured on {result['measured_on']}")
     if arguments.json:
