@@ -213,11 +213,11 @@ def same_camera(first: Array, second: Array) -> Array:
 
 
 def ranking_distances(crops: Crowd, others: Crowd, settings: SclSettings) -> Tensor:
-    """d (n, N)."""
-    whole = 2 - 2 * crops.whole @ others.whole.T
-    stripes = 2 - 2 / settings.stripes * crops.stripes @ others.stripes.T
-    share, cameras = settings.whole_share, same_camera(crops.cameras, others.cameras)
-    return share * whole + (1 - share) * stripes + settings.camera_weight * cameras
+    """d (n, N), in two products that add up in place; 2 is what λ and 1 − λ of 2 − 2·a·b add up to."""
+    share, weight = settings.whole_share, settings.camera_weight
+    start = (2 + weight * same_camera(crops.cameras, others.cameras)).to(crops.whole.dtype)
+    whole = start.addmm_(crops.whole, others.whole.T, alpha=-2 * share)
+    return whole.addmm_(crops.stripes, others.stripes.T, alpha=-2 * (1 - share) / settings.stripes)
 
 
 def nearest_keys(own: Tensor, distances: Tensor, count: int) -> Tensor:
