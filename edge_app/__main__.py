@@ -85,6 +85,29 @@ def simulate(
     simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config)
 
 
+@cli.command("build-engine")
+def build_engine(
+    model: Annotated[Path, typer.Argument(help="A signed bundle, or an ONNX file.")],
+    device: Annotated[
+        str | None, typer.Option("--for", help="GPU to build for ahead of time, as sm86; default: this one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of engines.")] = Path("state/engines"),
+    key: Annotated[list[Path] | None, typer.Option(help="Public key of the bundle's maker, PEM.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch.")] = 16,
+    memory_mib: Annotated[int, typer.Option(min=16, help="Scratch memory that the engine may use.")] = 1024,
+) -> None:
+    """Build TensorRT engines from the models of a bundle; what is already there and fits is kept."""
+    from edge_app.bundles import model_files
+    from edge_app.runtime.build import BuildRequest
+    from edge_app.runtime.build import build_engine as build
+
+    for onnx, precision in model_files(model, key or [], out / "bundles").items():
+        request = BuildRequest(onnx, out, device, precision, max_batch, memory_mib << 20)
+        built = build(request, lambda line: typer.echo(line, err=True))
+        what = f"built in {built.seconds:.1f} s" if built.fresh else "was there"
+        typer.echo(f"{onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
+
+
 @cli.command()
 def demo(
     out: Annotated[Path | None, typer.Option(help="Write summary.json, matches.png and timeline.png here.")] = None,

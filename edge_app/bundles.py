@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -86,6 +86,18 @@ def _located(config: SiteConfig, settings: AnyModel, name: MemberName) -> tuple[
     if name not in bundle.manifest.members:
         raise ModelError(f"bundle {settings.path} holds no {name}; give another path for this model")
     return settings.model_copy(update={"path": unpack(bundle, config.bundles.folder) / name}), bundle
+
+
+def model_files(path: Path, keys: Collection[Path], folder: Path) -> dict[Path, str]:
+    """Every ONNX file of a bundle, unpacked into `folder`, or the loose file itself → its precision.
+    Raises `ModelError`, `BundleError` or `StoreError`."""
+    if not is_bundle(path):
+        return {path: "as-exported"}
+    if not keys:
+        raise ModelError(f"{path} is a bundle, and only signed ones are opened: name its maker's public key (--key)")
+    bundle = read_bundle(path, [read_public_key(key) for key in keys])
+    place = unpack(bundle, folder)
+    return {place / name: found.precision for name, found in bundle.manifest.models().items()}
 
 
 def unpack(bundle: ModelBundle, folder: Path) -> Path:
