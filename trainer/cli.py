@@ -144,7 +144,7 @@ def _show_methods(cards: dict[str, Card]) -> None:
         "method", "what it does · paper · cameras", "per step", "memory", box=box.HORIZONTALS, show_lines=True
     )
     for name, card in cards.items():
-        source = "" if card.code == "exact" else ", a reading: no code was released"
+        source = ", a reading: no code was released" if card.code == "reading" else ""
         about = f"{card.line}\n[dim]{card.paper}{source}[/dim]\ncameras {card.cameras}"
         cost = f"{card.cost}\n[dim]{card.passes} pass{'es' * (card.passes > 1)}[/dim]"
         table.add_row(f"[bold]{name}[/bold]", about, cost, card.memory)

@@ -14,6 +14,7 @@ from trainer.errors import ConfigurationError
 from trainer.extract import ExtractSettings
 from trainer.methods.cap import CapSettings
 from trainer.methods.cluster_contrast import ClusterContrastSettings
+from trainer.methods.crosslane import CrosslaneSettings
 from trainer.methods.gracl import GraclSettings
 from trainer.methods.o2cap import O2capSettings
 from trainer.methods.scl import SclSettings
@@ -25,7 +26,14 @@ from trainer.settings import Settings
 
 PERSON_INPUT = InputSpec(width_px=128, height_px=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 MethodSettings = Annotated[
-    ClusterContrastSettings | SpclSettings | GraclSettings | SclSettings | CapSettings | O2capSettings | TcrlSettings,
+    ClusterContrastSettings
+    | SpclSettings
+    | GraclSettings
+    | SclSettings
+    | CapSettings
+    | O2capSettings
+    | TcrlSettings
+    | CrosslaneSettings,
     Field(discriminator="name"),
 ]
 # choices of a method that do not add up over the pieces of a batch, and those to take instead

@@ -144,6 +144,25 @@ def association_nce(logits: Tensor, positives: Tensor, ranking: Tensor, count: i
     return chosen.logsumexp(1) - (logits * positives).sum(1) / positives.sum(1)
 
 
+def blended(logits: Tensor, between: Tensor, weight: float) -> Tensor:
+    """b (B, M) of the crops' logits (B, M) and of those of their proxies; no gradient."""
+    return weight * logits.detach() + (1 - weight) * between.detach()
+
+
+def online_positives(blend: Tensor, cameras: Tensor, count: int) -> Tensor:
+    """P (B, M) bool: in every row of b (B, M) the best proxy of each of the `count` best cameras.
+
+    `cameras` (M,) int64 from 0 without gaps. Fewer where there are fewer cameras; the first of equals.
+    """
+    known = int(cameras.max()) + 1
+    best = blend.new_full((len(blend), known), -torch.inf)
+    best = best.scatter_reduce(1, cameras.expand_as(blend), blend, "amax")  # (B, C) b[t_c]
+    chosen = best.topk(min(count, known), dim=1).indices  # (B, k) cameras
+    elsewhere = chosen[:, :, None] != cameras  # (B, k, M)
+    picks = blend[:, None, :].masked_fill(elsewhere, -torch.inf).argmax(2)  # (B, k) proxies
+    return torch.zeros_like(blend, dtype=torch.bool).scatter(1, picks, True)
+
+
 def over_cameras(losses: Tensor, cameras: Tensor, rule: Aggregation) -> Tensor:
     """Losses (B,) of crops from cameras (B,) int64 → the scalar L above, or their mean; 0 of no crop."""
     if rule == "batch_mean":

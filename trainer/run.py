@@ -26,6 +26,7 @@ from trainer.features import save_labels
 from trainer.measure import Embed, measure, with_network
 from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
+from trainer.methods.crosslane import Crosslane
 from trainer.methods.gracl import Gracl
 from trainer.methods.o2cap import O2CAP
 from trainer.methods.scl import SCL
@@ -49,6 +50,7 @@ METHODS = {
     "cap": CAP,
     "o2cap": O2CAP,
     "tcrl": TCRL,
+    "crosslane": Crosslane,
 }
 
 

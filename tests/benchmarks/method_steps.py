@@ -30,7 +30,7 @@ from trainer.run import METHODS
 BATCH, EPOCH, PEOPLE_SHARE = 64, 5, 1 / 16  # an epoch in which all terms are on; crops per made-up identity
 BY_CLUSTERS = {"sampler": {"clusters": 16, "crops": 4}}
 BY_PROXIES = {"sampler": {"proxies": 16, "crops": 4}}
-OVERRIDES = {"scl": {"batch": BATCH}, "cap": BY_PROXIES, "o2cap": BY_PROXIES}
+OVERRIDES = {"scl": {"batch": BATCH}, "cap": BY_PROXIES, "o2cap": BY_PROXIES, "crosslane": BY_PROXIES}
 assert set(plain_steps.STEPS) == METHOD_NAMES
 
 Step = Callable[[Batch], None]

@@ -62,6 +62,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "cap": {"method": {"offline_from_epoch": 2}, "model": {"ghost_group": 32}},
     "o2cap": {"model": {"ghost_group": 32}},
     "tcrl": {"method": BY_CLUSTERS},
+    "crosslane": {},
 }
 
 

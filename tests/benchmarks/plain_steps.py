@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize, softplus
 from trainer.methods.base import Batch
 from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
+from trainer.methods.crosslane import Crosslane
 from trainer.methods.gracl import Gracl
 from trainer.methods.o2cap import O2CAP
 from trainer.methods.scl import SCL
@@ -87,7 +88,7 @@ def siblings(bank: Bank, label: int) -> Tensor:
     return torch.nonzero(bank.clusters == bank.clusters[label])[:, 0]
 
 
-def scores_of(method: CAP | O2CAP, batch: Batch) -> Tensor:
+def scores_of(method: CAP | O2CAP | Crosslane, batch: Batch) -> Tensor:
     memory = method.bank.memory
     write = crop_by_crop(memory.rows, batch.label, memory.momentum)
     return Product.apply(method.network(batch.views[0]), memory.rows, write) / memory.temperature
@@ -119,14 +120,31 @@ def o2cap(method: O2CAP, batch: Batch) -> Tensor:
             offline = association(scores[crop], siblings(bank, label), scores[crop], count)
             between = rows @ rows[label] / settings.temperature
             blend = weight * scores[crop].detach() + (1 - weight) * between
-            best = []
-            for other in bank.cameras.unique():
-                members = torch.nonzero(bank.cameras == other)[:, 0]
-                best.append(members[blend[members].argmax()])
-            tops = torch.stack(best)
+            tops = torch.stack([cameras_best(bank, blend, other) for other in bank.cameras.unique()])
             positives = tops[blend[tops].argsort(descending=True)[: settings.online_positives]]
             loss = loss + (offline + association(scores[crop], positives, blend, count)) / len(crops)
     return loss
+
+
+def crosslane(method: Crosslane, batch: Batch) -> Tensor:
+    settings, bank, scores, loss = method.settings, method.bank, scores_of(method, batch), 0.0
+    weight, count, rows = settings.instance_weight, settings.hard_negatives, bank.memory.rows
+    for crop, label in enumerate(batch.label.tolist()):
+        own = siblings(bank, label)
+        offline = association(scores[crop], own, scores[crop], count)
+        blend = weight * scores[crop].detach() + (1 - weight) * (rows @ rows[label]) / settings.temperature
+        tops = torch.stack([cameras_best(bank, blend, other) for other in bank.cameras.unique()])
+        positives = tops[blend[tops].argsort(descending=True)[: settings.online_positives]]
+        outside = [slot for slot in range(len(rows)) if slot not in own.tolist() or slot in positives.tolist()]
+        places = torch.tensor([outside.index(slot) for slot in positives.tolist()])
+        online = association(scores[crop][outside], places, blend[outside], count)
+        loss = loss + (offline + settings.online_weight * online) / len(batch.label)
+    return loss
+
+
+def cameras_best(bank: Bank, blend: Tensor, camera: Tensor) -> Tensor:
+    members = torch.nonzero(bank.cameras == camera)[:, 0]
+    return members[blend[members].argmax()]
 
 
 def gracl(method: Gracl, batch: Batch) -> Tensor:
@@ -262,4 +280,5 @@ STEPS: dict[str, Callable[[Any, Batch], Tensor]] = {
     "cap": cap,
     "o2cap": o2cap,
     "tcrl": tcrl,
+    "crosslane": crosslane,
 }

@@ -23,6 +23,7 @@ from trainer.runlog import read_log  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
 NAMES = pytest.mark.parametrize("name", ["cap", "o2cap"])
+WITH_OURS = pytest.mark.parametrize("name", ["cap", "o2cap", "crosslane"])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def crops(tmp_path_factory):
 
 
 def parsed(root, cache, name, **method):
-    own = {"offline_from_epoch": 1} if name == "cap" else {"exclude_siblings": True}
+    own = {"cap": {"offline_from_epoch": 1}, "o2cap": {"exclude_siblings": True}}.get(name, {})
     return config.parse(
         {
             "data": {"root": str(root), "cache": str(cache), "input": {"width_px": 16, "height_px": 32}},
@@ -52,7 +53,7 @@ def parsed(root, cache, name, **method):
     )
 
 
-@NAMES
+@WITH_OURS
 def test_a_run_and_one_taken_up_inside_its_second_epoch_are_equal(crops, tmp_path, monkeypatch, name):
     settings = parsed(crops, tmp_path / "cache", name)
     run.start(settings, tmp_path / "whole", quiet=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +52,18 @@ class Clustering:
 
 
 def cluster(
-    features: NDArray[np.float32], settings: ClusterSettings, cameras: NDArray[np.int64] | None = None
+    features: NDArray[np.float32],
+    settings: ClusterSettings,
+    cameras: NDArray[np.int64] | None = None,
+    prune: Callable[[Graph], Graph] = lambda graph: graph,
 ) -> Clustering:
-    """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used by the quality report only."""
+    """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used by the quality report only;
+    `prune` takes pairs out of the graph before it is clustered."""
     reach = max(settings.eps_candidates, default=settings.dbscan.eps)
     marks = [time.perf_counter()]
     neighbours = nearest(features, settings.jaccard.k1, settings.neighbours)
     marks.append(time.perf_counter())
-    graph = jaccard_graph(features, neighbours, settings.jaccard, reach, settings.workers)
+    graph = prune(jaccard_graph(features, neighbours, settings.jaccard, reach, settings.workers))
     marks.append(time.perf_counter())
     if settings.eps_candidates:
         choice = choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)

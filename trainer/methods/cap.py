@@ -88,7 +88,7 @@ class CAP:
 
     def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
         features, cameras = extract(), self.crops.cameras
-        result = pseudo_labels(features, cameras, self.settings.labels)
+        result = pseudo_labels(features, self.crops, self.settings.labels)
         proxies = split_by_camera(result.labels, cameras)
         self.bank, self.epoch = bank_of(features, proxies, self.settings, self.device), epoch
         generator = np.random.default_rng((self.seed, epoch))

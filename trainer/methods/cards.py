@@ -1,6 +1,7 @@
 """The methods at a glance, for `trainer methods`: a table that imports nothing heavy and that tests hold to the code.
 
-Symbols: N crops, K clusters, M proxies (cluster × camera), B crops per batch, D length of a feature. Costs are
+Symbols: N crops, K clusters, M proxies (cluster × camera; in our own method also
+crops without a cluster), B crops per batch, D length of a feature. Costs are
 multiply-adds of a step above the network's own pass, gradients included; memories are float32 rows, in bytes.
 """
 
@@ -17,7 +18,7 @@ class Card:
     title: str
     line: str  # what it does
     paper: str
-    code: Literal["exact", "reading"]  # checked against released code, or a reading of a paper without any
+    code: Literal["exact", "reading", "ours"]  # held to released code, a reading of a paper without any, or our own
     needs_cameras: bool  # every crop must have a camera number
     cameras: str  # what camera numbers are used for
     passes: int  # pictures through the network for every crop of a batch
@@ -104,5 +105,16 @@ CARDS = {
         passes=2,
         cost="6·B·K·D + 4·B·N·D",
         memory="4·K·D + 8·N·D",
+    ),
+    "crosslane": Card(
+        title="Crosslane",
+        line="O2CAP's two associations without their quarrel, rows for single crops, and clusters that know the site.",
+        paper="ours",
+        code="ours",
+        needs_cameras=False,
+        cameras="optional, used wherever known: clusters are centred and split by camera, at most one online positive per camera",
+        passes=1,
+        cost="3·B·M·D",
+        memory="4·M·D",
     ),
 }

@@ -81,7 +81,7 @@ class ClusterContrast:
 
     def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
         features = extract()
-        result = pseudo_labels(features, self.crops.cameras, self.settings.labels)
+        result = pseudo_labels(features, self.crops, self.settings.labels)
         clustered = result.labels >= 0
         members = torch.from_numpy(features[clustered])
         means = label_means(members, torch.from_numpy(result.labels[clustered]), int(result.labels.max()) + 1)

@@ -112,7 +112,7 @@ class Gracl:
 
     def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
         features, settings = extract(), self.settings
-        result = pseudo_labels(features, self.crops.cameras, settings.labels)
+        result = pseudo_labels(features, self.crops, settings.labels)
         members = np.flatnonzero(result.labels >= 0)
         rows = torch.from_numpy(features[members]).to(self.inter.rows.device)
         labels = torch.from_numpy(result.labels[members]).to(rows.device)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from trainer.clustering.recluster import Clustering, ClusterSettings, cluster
+from trainer.clustering.site import kept_apart, spans_of, track_pulled
+from trainer.data.records import Crops
 from trainer.errors import DataError
 from trainer.settings import Settings
 
@@ -18,14 +21,23 @@ class LabelSettings(Settings):
     camera_centred: bool = False
     """Subtract each camera's mean feature first, so that clusters do not split one identity by camera. Uses camera
     numbers."""
+    track_weight: float = Field(default=0.0, ge=0, le=1)
+    """Weight of the mean of a crop's tracklet in its feature. Uses tracklets, where they are known."""
+    keep_apart: bool = False
+    """Take pairs of crops out of the graph whose tracks one camera saw at the same time. Uses tracklets and times."""
 
 
-def pseudo_labels(features: NDArray[np.float32], cameras: NDArray[np.int64], settings: LabelSettings) -> Clustering:
+def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
     """Cluster (N, D) float32 unit rows. `DataError` when fewer than two clusters come out: nothing can be learned
     from them."""
+    features = track_pulled(features, crops.tracklets, settings.track_weight)
     if settings.camera_centred:
-        features = camera_centred(features, cameras)
-    result = cluster(features, settings.clustering, cameras)
+        features = camera_centred(features, crops.cameras)
+    if settings.keep_apart:
+        spans = spans_of(crops.tracklets, crops.cameras, crops.times_s)
+        result = cluster(features, settings.clustering, crops.cameras, lambda graph: kept_apart(graph, spans))
+    else:
+        result = cluster(features, settings.clustering, crops.cameras)
     count, total = int(result.labels.max(initial=-1)) + 1, len(features)
     if count < 2:
         outliers = f"{np.mean(result.labels < 0):.0%} of {total} crops are outliers"
@@ -49,6 +61,13 @@ def camera_centred(features: NDArray[np.float32], cameras: NDArray[np.int64]) ->
         result[rows] += overall - features[rows].mean(0)
     lengths = np.linalg.norm(result, axis=1, keepdims=True)
     return np.where(lengths > 1e-6, result / np.maximum(lengths, 1e-6), features).astype(np.float32)
+
+
+def outliers_alone(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels (N,) in which every outlier (−1) is a label of its own, after the clusters, in order."""
+    labels, outliers = labels.copy(), labels < 0
+    labels[outliers] = labels.max(initial=-1) + 1 + np.arange(outliers.sum())
+    return labels
 
 
 def facts_of(result: Clustering) -> dict[str, float]:

@@ -49,8 +49,10 @@ from trainer.proxies import (
     association_nce,
     bank_from,
     bank_of,
+    blended,
     empty_bank,
     need_cameras,
+    online_positives,
     over_cameras,
     proxy_facts,
 )
@@ -93,7 +95,7 @@ class O2CAP:
 
     def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
         features, cameras = extract(), self.crops.cameras
-        result = pseudo_labels(features, cameras, self.settings.labels)
+        result = pseudo_labels(features, self.crops, self.settings.labels)
         proxies = split_by_camera(result.labels, cameras)
         self.bank = bank_of(features, proxies, self.settings, self.device)
         generator = np.random.default_rng((self.seed, epoch))
@@ -131,25 +133,6 @@ class O2CAP:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.bank = bank_from(state, self.settings, self.device)
-
-
-def blended(logits: Tensor, between: Tensor, weight: float) -> Tensor:
-    """b (B, M) of the crops' logits (B, M) and of those of their proxies; no gradient."""
-    return weight * logits.detach() + (1 - weight) * between.detach()
-
-
-def online_positives(blend: Tensor, cameras: Tensor, count: int) -> Tensor:
-    """P (B, M) bool: in every row of b (B, M) the best proxy of each of the `count` best cameras.
-
-    `cameras` (M,) int64 from 0 without gaps. Fewer where there are fewer cameras; the first of equals.
-    """
-    known = int(cameras.max()) + 1
-    best = blend.new_full((len(blend), known), -torch.inf)
-    best = best.scatter_reduce(1, cameras.expand_as(blend), blend, "amax")  # (B, C) b[t_c]
-    chosen = best.topk(min(count, known), dim=1).indices  # (B, k) cameras
-    elsewhere = chosen[:, :, None] != cameras  # (B, k, M)
-    picks = blend[:, None, :].masked_fill(elsewhere, -torch.inf).argmax(2)  # (B, k) proxies
-    return torch.zeros_like(blend, dtype=torch.bool).scatter(1, picks, True)
 
 
 def strangers(bank: Bank, count: int) -> float:

@@ -38,6 +38,7 @@ from trainer.data.transforms import Augment, AugmentSettings, Transform
 from trainer.errors import DataError
 from trainer.memory import Memory
 from trainer.methods.base import Batch, Epoch, Extract
+from trainer.methods.labels import outliers_alone
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings
@@ -156,13 +157,6 @@ def unified_nce(logits: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
     tiny = 1e-6 * (-largest).exp()
     probability = powers.gather(1, labels[:, None])[:, 0] / (powers.sum(1) + tiny[:, 0])
     return -(probability + 1e-6).log().mean()
-
-
-def outliers_alone(labels: Labels) -> Labels:
-    """Labels (N,) in which every outlier (−1) is a label of its own, after the clusters, in order."""
-    labels, outliers = labels.copy(), labels < 0
-    labels[outliers] = labels.max(initial=-1) + 1 + np.arange(outliers.sum())
-    return labels
 
 
 def set_distance(first: Labels, second: Labels) -> NDArray[np.float64]:

@@ -131,7 +131,7 @@ class TCRL:
 
     def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
         features = extract()
-        result = pseudo_labels(features, self.crops.cameras, self.settings.labels)
+        result = pseudo_labels(features, self.crops, self.settings.labels)
         rows, classes = torch.from_numpy(features), torch.from_numpy(result.labels)
         means = label_means(rows[classes >= 0], classes[classes >= 0], int(classes.max()) + 1)
         kept = self.settings.part_bank == "keep" and len(self.part.rows) > 0

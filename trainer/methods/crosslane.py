@@ -1,0 +1,149 @@
+"""Crosslane: our own method, made of what the papers' methods do best and of what a site knows and benchmarks hide.
+
+Symbols: N crops, f_i unit feature, K (M, D) one unit row per proxy, y_i proxy of crop i, τ temperature, s_i = K·f_i /
+τ, μ momentum of the old row, w instance weight, k_pos online positives, λ weight of the online term. Both losses are
+−1/|P| Σ_{p ∈ P} log( exp(s_i[p]) / Σ_{j ∈ P ∪ Q} exp(s_i[j]) ), on sets of their own:
+
+    l_off(i): P_i = the proxies of crop i's cluster, its own included;   Q_i = the 50 largest of s_i outside P_i
+    l_on(i):  b_i = w s_i + (1 − w) K·K[y_i] / τ;   P_i = the best proxy of each of the k_pos best cameras, in b_i
+              Q_i = the 50 largest of b_i outside P_i and outside crop i's cluster
+    L = mean_i l_off(i) + λ l_on(i);    after the step, crop by crop: K[y_i] ← normalize(μ·K[y_i] + (1 − μ)·f_i)
+
+What is taken, and what is new:
+
+- From CAP and O2CAP: one row per cluster and camera, batches balanced over them, offline and online association.
+- Proxies of the own cluster are never pushed away online (in O2CAP the two losses pull many of them both ways), and
+  every crop weighs the same (there, a crop of a camera that is rare in the batch weighs most).
+- From SpCL: a crop without a cluster keeps a row of its own. It is something to stay away from, and may be found as an
+  online positive; so a third of the crops is not lost while the clusters are still poor.
+- Labels: each camera's mean is taken away before crops are compared; eps is chosen anew in every epoch, without labels,
+  by the silhouette; crops of one tracklet are pulled together, and tracks that one camera saw at the same time are
+  kept apart (`trainer.clustering.site`).
+
+Everything falls back: crops without a camera number count as one camera more; without tracklets and times the labels
+come from the pictures alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainer.clustering.camera import split_by_camera
+from trainer.clustering.jaccard import JaccardSettings
+from trainer.clustering.recluster import ClusterSettings
+from trainer.data.records import Crops
+from trainer.data.samplers import ProxySamplerSettings, plan_proxy_batches
+from trainer.data.transforms import Augment, Transform
+from trainer.methods.base import Batch, Epoch, Extract
+from trainer.methods.labels import LabelSettings, facts_of, outliers_alone, pseudo_labels
+from trainer.models.embedder import Embedder
+from trainer.parallel import gather
+from trainer.proxies import (
+    Aggregation,
+    ProxySettings,
+    association_nce,
+    bank_from,
+    bank_of,
+    blended,
+    empty_bank,
+    online_positives,
+    over_cameras,
+    proxy_facts,
+)
+
+CLUSTERS = ClusterSettings(
+    jaccard=JaccardSettings(k1=30, k2=6), eps_candidates=(0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+)  # fmt: skip
+
+
+class CrosslaneSettings(ProxySettings):
+    """Our method."""
+
+    name: Literal["crosslane"] = "crosslane"
+    labels: LabelSettings = LabelSettings(
+        clustering=CLUSTERS, camera_centred=True, track_weight=0.5, keep_apart=True
+    )  # fmt: skip
+    """The clusters of an epoch, before they are split by camera."""
+    sampler: ProxySamplerSettings = ProxySamplerSettings(proxies=16, crops=4, steps=100)
+    """The batches of an epoch."""
+    aggregation: Aggregation = "batch_mean"
+    """`batch_mean` weighs all crops alike; `camera_sum` as CAP and O2CAP."""
+    instance_weight: float = Field(default=0.15, ge=0, le=1)
+    """w, the weight of the crop's own similarities beside those of its proxy."""
+    online_positives: int = Field(default=3, ge=1)
+    """k_pos. At most one per camera that has proxies."""
+    online_weight: float = Field(default=1.0, ge=0)
+    """λ; 0 leaves the online term out."""
+    exclude_siblings: bool = True
+    """Keep proxies of the own cluster out of the online Q."""
+    singles: bool = True
+    """Keep a row for every crop without a cluster. Such crops are not drawn."""
+
+
+class Out(NamedTuple):
+    """One step's features."""
+
+    features: Tensor  # (B, D) float32 unit rows
+
+
+class Crosslane:
+    """The method as `trainer.methods.base.Method` asks for it."""
+
+    def __init__(self, network: Embedder, crops: Crops, settings: CrosslaneSettings, seed: int) -> None:
+        self.network = network
+        self.crops = crops
+        self.settings = settings
+        self.seed = seed
+        self.device = network.neck.weight.device
+        self.cameras = np.where(crops.cameras < 0, crops.cameras.max() + 1, crops.cameras)
+        self.bank = empty_bank(network.dimension, settings, self.device)
+
+    def views(self) -> tuple[Transform, ...]:
+        return (Augment(self.settings.augment),)
+
+    def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
+        features = extract()
+        result = pseudo_labels(features, self.crops, self.settings.labels)
+        proxies = rows = split_by_camera(result.labels, self.cameras)
+        if self.settings.singles:  # they come after the proxies, whose numbers stay
+            rows = split_by_camera(outliers_alone(result.labels), self.cameras)
+        self.bank = bank_of(features, rows, self.settings, self.device)
+        generator = np.random.default_rng((self.seed, epoch))
+        batches = plan_proxy_batches(proxies.labels, self.settings.sampler, generator)
+        return Epoch(proxies.labels, batches, {**facts_of(result), **proxy_facts(proxies, self.cameras)})
+
+    def forward(self, batch: Batch) -> Out:
+        return Out(gather(self.network(batch.views[0])))
+
+    def losses(self, out: Out, batch: Batch) -> dict[str, Tensor]:
+        settings, memory = self.settings, self.bank.memory
+        logits, siblings = memory.logits(out.features), self.bank.siblings(batch.label)
+        offline = association_nce(logits, siblings, logits, settings.hard_negatives)
+        losses = {"offline": over_cameras(offline, batch.camera, settings.aggregation)}
+        if settings.online_weight:
+            blend = blended(logits, memory.logits(memory.rows[batch.label]), settings.instance_weight)
+            positives = online_positives(blend, self.bank.cameras, settings.online_positives)
+            ranking = blend.masked_fill(siblings, -torch.inf) if settings.exclude_siblings else blend
+            online = association_nce(logits, positives, ranking, settings.hard_negatives)
+            losses["online"] = settings.online_weight * over_cameras(online, batch.camera, settings.aggregation)
+        return losses
+
+    def after_step(self, out: Out, batch: Batch) -> None:
+        self.bank.memory.update(out.features, batch.label, "sequential")
+
+    def embedder(self) -> Embedder:
+        return self.network
+
+    def trained(self) -> Embedder:
+        return self.network
+
+    def state(self) -> dict[str, Any]:
+        return self.bank.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.bank = bank_from(state, self.settings, self.device)
