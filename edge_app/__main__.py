@@ -97,15 +97,15 @@ def build_engine(
     memory_mib: Annotated[int, typer.Option(min=16, help="Scratch memory that the engine may use.")] = 1024,
 ) -> None:
     """Build TensorRT engines from the models of a bundle; what is already there and fits is kept."""
-    from edge_app.bundles import model_files
+    from edge_app.bundles import build_requests
     from edge_app.runtime.build import BuildRequest
     from edge_app.runtime.build import build_engine as build
 
-    for onnx, precision in model_files(model, key or [], out / "bundles").items():
-        request = BuildRequest(onnx, out, device, precision, max_batch, memory_mib << 20)
+    wanted = BuildRequest(model, out, device, max_batch=max_batch, memory_bytes=memory_mib << 20)
+    for request in build_requests(model, key or [], wanted):
         built = build(request, lambda line: typer.echo(line, err=True))
         what = f"built in {built.seconds:.1f} s" if built.fresh else "was there"
-        typer.echo(f"{onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
+        typer.echo(f"{request.onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
 
 
 @cli.command()

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from edge_app.contract.signature import read_public_key
 from edge_app.detect import DetectorSettings, OnnxDetector, open_detector
 from edge_app.embed import EmbedderSettings, OnnxEmbedder, open_embedder
 from edge_app.errors import ModelError, StoreError
+from edge_app.runtime.build import BuildRequest
 from edge_app.runtime.selfcheck import SelfCheck, self_check
 from edge_app.settings import Settings
 
@@ -88,16 +90,18 @@ def _located(config: SiteConfig, settings: AnyModel, name: MemberName) -> tuple[
     return settings.model_copy(update={"path": unpack(bundle, config.bundles.folder) / name}), bundle
 
 
-def model_files(path: Path, keys: Collection[Path], folder: Path) -> dict[Path, str]:
-    """Every ONNX file of a bundle, unpacked into `folder`, or the loose file itself → its precision.
+def build_requests(path: Path, keys: Collection[Path], request: BuildRequest) -> list[BuildRequest]:
+    """`request` for every ONNX file of a bundle, unpacked beside the engines, or for the loose file itself.
     Raises `ModelError`, `BundleError` or `StoreError`."""
     if not is_bundle(path):
-        return {path: "as-exported"}
+        return [replace(request, onnx=path)]
     if not keys:
         raise ModelError(f"{path} is a bundle, and only signed ones are opened: name its maker's public key (--key)")
     bundle = read_bundle(path, [read_public_key(key) for key in keys])
-    place = unpack(bundle, folder)
-    return {place / name: found.precision for name, found in bundle.manifest.models().items()}
+    place = unpack(bundle, request.folder / "bundles")
+    made = bundle.manifest
+    request = replace(request, tensorrt_from=made.tensorrt_from, tensorrt_below=made.tensorrt_below)
+    return [replace(request, onnx=place / name, precision=model.precision) for name, model in made.models().items()]
 
 
 def unpack(bundle: ModelBundle, folder: Path) -> Path:

@@ -210,6 +210,11 @@ def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
         moved = {name: (folder / value).resolve() for name, value in paths.items() if value is not None}
         return settings.model_copy(update=moved)
 
+    def anchor_model(settings: Any) -> Any:
+        if settings is None:
+            return None
+        return anchor(settings, "path").model_copy(update={"engine": anchor(settings.engine, "engines")})
+
     cameras = tuple(
         camera.model_copy(update={"source": str((folder / camera.source).resolve())})
         if camera.scheme == "file" and not camera.source.startswith("file://")
@@ -223,8 +228,8 @@ def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
     return config.model_copy(
         update={
             "cameras": cameras,
-            "detector": anchor(config.detector, "path"),
-            "embedder": anchor(config.embedder, "path"),
+            "detector": anchor_model(config.detector),
+            "embedder": anchor_model(config.embedder),
             "bundles": anchor(config.bundles, "folder").model_copy(update={"keys": keys}),
             "store": anchor(config.store, "path"),
             "mqtt": mqtt,

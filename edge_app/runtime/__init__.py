@@ -9,7 +9,17 @@ from pathlib import Path
 from edge_app.runtime.engine import Engine, EngineSettings
 from edge_app.runtime.onnx import OnnxEngine
 
-_BACKENDS: dict[str, Callable[[Path, EngineSettings, Callable[[], float]], Engine]] = {"onnx": OnnxEngine}
+
+def _open_tensorrt(path: Path, settings: EngineSettings, clock: Callable[[], float]) -> Engine:
+    from edge_app.runtime.tensorrt import open_tensorrt
+
+    return open_tensorrt(path, settings, clock)
+
+
+_BACKENDS: dict[str, Callable[[Path, EngineSettings, Callable[[], float]], Engine]] = {
+    "onnx": OnnxEngine,
+    "tensorrt": _open_tensorrt,
+}
 
 
 def open_engine(path: Path, settings: EngineSettings, clock: Callable[[], float] = time.perf_counter) -> Engine:

@@ -75,6 +75,8 @@ class BuildRequest:
     max_batch: int = 16  # of a model with a free batch size
     memory_bytes: int = 1 << 30  # that the engine's layers may use for scratch
     timeout_s: float = 3600.0
+    tensorrt_from: str = "10.0"  # versions of `tensorrt` that read such files; TensorRT-RTX counts on its own
+    tensorrt_below: str = "12.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,6 @@ def build_engine(request: BuildRequest, report: Callable[[str], None] = lambda _
             path = request.folder / f"{key.name}.engine"
             if (problem := engine_problem(path, key)) is None:
                 return BuiltEngine(path, key, False, time.monotonic() - begin)
-            for left_behind in request.folder.glob(".*.partial"):
-                left_behind.unlink(missing_ok=True)
             report(f"building {path.name}: {problem}")
             _build(request, key, path, report)
             _remove_outdated(request.folder, key)
@@ -112,6 +112,12 @@ def engine_key(request: BuildRequest) -> EngineKey:
         raise ModelError(f"model file {request.onnx} does not exist; correct the path or fetch the model")
     here = local_device()
     module = find_tensorrt(request.device, here)
+    reads = in_range(module.__version__, request.tensorrt_from, request.tensorrt_below)
+    if module.__name__ == "tensorrt" and not reads:
+        raise ModelError(
+            f"{request.onnx}: TensorRT {module.__version__} is here; the model is for {request.tensorrt_from} up to "
+            f"below {request.tensorrt_below} (JetPack 6 brings 10.3); export it for this version, or run it with onnx"
+        )
     return EngineKey(
         onnx_sha256=digest_of(request.onnx)[1],
         precision=request.precision,
@@ -120,6 +126,14 @@ def engine_key(request: BuildRequest) -> EngineKey:
         module=module.__name__,
         version=module.__version__,
     )
+
+
+def in_range(version: str, lowest: str, below: str) -> bool:
+    """Whether lowest ≤ version < below, part by part as numbers."""
+    first, middle, last = (
+        tuple(int(part) for part in each.split(".") if part.isdigit()) for each in (lowest, version, below)
+    )
+    return first <= middle < last
 
 
 def engine_problem(path: Path, key: EngineKey) -> str | None:
@@ -259,11 +273,13 @@ def _how_it_ended(code: int, late: bool, timeout_s: float, noise: deque[str]) ->
 
 
 def _remove_outdated(folder: Path, key: EngineKey) -> None:
-    """Engines of the same network for the same GPU by another version of the same module."""
+    """Engines of the same network for the same GPU by another version of the same module; what a power cut left."""
     same = replace(key, version="").name
     for path in folder.glob(f"{same}*"):
         if not path.name.startswith(key.name + "."):
             path.unlink(missing_ok=True)
+    for path in folder.glob(".*.partial"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

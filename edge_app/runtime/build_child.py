@@ -29,7 +29,7 @@ def say(kind: str, text: str) -> bool:
 
 def build(trt: Any, task: dict[str, Any]) -> None:
     """Parse, describe the batch, build, write to the disk."""
-    logger = _logger(trt)
+    logger = make_logger(trt)
     builder = trt.Builder(logger)
     network, parser = _parsed(trt, builder, logger, task["onnx"])
     config = builder.create_builder_config()
@@ -103,7 +103,9 @@ def _write(path: Path, content: Any) -> None:
         os.fsync(file.fileno())
 
 
-def _logger(trt: Any) -> Any:
+def make_logger(trt: Any) -> Any:
+    """A logger of TensorRT whose `errors` can be read."""
+
     class Logger(trt.ILogger):  # type: ignore[misc]
         """Keeps errors for the message; the rest is nobody's business."""
 

@@ -7,6 +7,7 @@ load or run, and one line in the dict of `edge_app.runtime.open_engine`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,14 +22,20 @@ from edge_app.settings import Settings
 class EngineSettings(Settings):
     """How a model is run."""
 
-    backend: Literal["onnx"] = "onnx"
-    """`onnx`: ONNX Runtime, on any machine."""
+    backend: Literal["onnx", "tensorrt"] = "onnx"
+    """`onnx`: ONNX Runtime, on any machine. `tensorrt`: an engine for this machine's GPU, built at first."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers, preferred first."""
     threads: int = Field(default=1, ge=0)
     """Threads inside one run; 0 takes one per core. Small models gain little from more than one."""
     spin: bool = False
     """Let waiting threads spin: shorter runs with several threads, for about twice the processor time."""
+    engines: Path = Path("state/engines")
+    """TensorRT: the folder of built engines. Made when it is missing."""
+    max_batch: int = Field(default=16, gt=0, le=1024)
+    """TensorRT: the largest batch of the engine; larger ones are run in turns."""
+    scratch_mib: int = Field(default=1024, ge=16)
+    """TensorRT: memory that the engine's layers may use for scratch."""
 
 
 @dataclass(frozen=True, slots=True)

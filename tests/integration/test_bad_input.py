@@ -25,7 +25,7 @@ from edge_app.contract.messages import Match, NodeState
 from edge_app.pipeline import PROGRESS
 from edge_app.simulation.configuration import Play, raw_config
 
-COMMANDS = ("run", "check", "demo", "replay", "simulate")
+COMMANDS = ("run", "check", "demo", "replay", "simulate", "build-engine")
 HEAVY = ["cv2", "scipy", "onnxruntime", "av", "trackers", "supervision", "matplotlib", "paho", "amqtt", "PIL", "numpy"]
 TIMEOUT_S = 120
 INPUT = {"width_px": 32, "height_px": 32}

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from edge_app.errors import ModelError, StoreError
-from edge_app.runtime.build import BuildRequest, build_engine, engine_key, engine_problem, find_tensorrt, local_device
+from edge_app.runtime.build import (
+    BuildRequest,
+    build_engine,
+    engine_key,
+    engine_problem,
+    find_tensorrt,
+    in_range,
+    local_device,
+)
 
 FAKE = """
 import os, signal, sys, time
@@ -91,6 +99,14 @@ def test_missing_modules_and_devices_say_what_to_do(fake, request_of) -> None:
     assert find_tensorrt(None, "sm89").__name__ in ("tensorrt", "tensorrt_rtx")
     with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
         build_engine(request_of(Path("none.onnx")))
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("8.6.2", False), ("10.0", True), ("10.3.0.26", True), ("11.2.1", True), ("12.0.0.dev1", False), ("9.99", False)],
+)
+def test_versions_are_compared_as_numbers(version, expected) -> None:
+    assert in_range(version, "10.0", "12.0") is expected
 
 
 def test_without_tensorrt_it_says_how_to_get_it(fake, request_of, monkeypatch) -> None:
