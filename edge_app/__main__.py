@@ -91,7 +91,9 @@ def build_engine(
     device: Annotated[
         str | None, typer.Option("--for", help="GPU to build for ahead of time, as sm86; default: this one.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of engines.")] = Path("state/engines"),
+    out: Annotated[Path, typer.Option(help="Folder of engines: `engine.engines` of the configuration.")] = Path(
+        "state/engines"
+    ),
     key: Annotated[list[Path] | None, typer.Option(help="Public key of the bundle's maker, PEM.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch.")] = 16,
     memory_mib: Annotated[int, typer.Option(min=16, help="Scratch memory that the engine may use.")] = 1024,

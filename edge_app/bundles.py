@@ -87,7 +87,9 @@ def _located(config: SiteConfig, settings: AnyModel, name: MemberName) -> tuple[
     bundle = read_bundle(settings.path, [read_public_key(path) for path in config.bundles.keys])
     if name not in bundle.manifest.members:
         raise ModelError(f"bundle {settings.path} holds no {name}; give another path for this model")
-    return settings.model_copy(update={"path": unpack(bundle, config.bundles.folder) / name}), bundle
+    engine = settings.engine.model_copy(update={"precision": bundle.manifest.models()[name].precision})
+    place = unpack(bundle, config.bundles.folder)
+    return settings.model_copy(update={"path": place / name, "engine": engine}), bundle
 
 
 def build_requests(path: Path, keys: Collection[Path], request: BuildRequest) -> list[BuildRequest]:

@@ -50,8 +50,8 @@ class ModelBundle:
     manifest_bytes: int
 
     def chunks(self, name: MemberName) -> Iterator[bytes]:
-        """A member in pieces; the last one comes when its digest is right. Raises `BundleError` when the file is
-        no longer the one that was opened."""
+        """A member in pieces. Raises `BundleError`, at the latest behind the last of them, when the file is no longer
+        the one that was opened: believe the pieces when all of them have come."""
         sizes = {each: member.size_bytes for each, member in self.manifest.members.items()}
         before = [sizes[each] for each in list(sizes)[: list(sizes).index(name)]]
         with _opened(self.path) as file:

@@ -34,7 +34,11 @@ def open_tensorrt(path: Path, settings: EngineSettings, clock: Callable[[], floa
     """Build the engine of an ONNX file for this GPU, or find it built, and load it. Raises `ModelError`."""
     cuda = _pycuda()
     request = BuildRequest(
-        path, settings.engines, max_batch=settings.max_batch, memory_bytes=settings.scratch_mib << 20
+        path,
+        settings.engines,
+        precision=settings.precision,
+        max_batch=settings.max_batch,
+        memory_bytes=settings.scratch_mib << 20,
     )
     built = build_engine(request, log.info)
     libraries = Libraries(find_tensorrt(None, local_device()), cuda)

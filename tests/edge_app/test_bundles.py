@@ -136,3 +136,18 @@ def test_golden_crops_that_come_out_differently_are_refused(site: Path, tiny_onn
     tiny_bundle.write(site / "site.bundle", tiny_onnx.mean_colour(), other)
     with pytest.raises(ModelError, match="too slow here"):
         opened(site, bundles=SITE["bundles"] | {"max_crop_s": 1e-9})
+
+
+def test_an_engine_is_known_by_the_bundles_precision(site: Path) -> None:
+    """So that `edge-app build-engine` and the first start look for the same file."""
+    from edge_app.bundles import build_requests
+    from edge_app.runtime.build import BuildRequest
+
+    (embedder, detector) = build_requests(
+        site / "site.bundle", [site / "site.pub"], BuildRequest(site / "site.bundle", site / "engines", "sm86")
+    )
+    assert (embedder.precision, detector.precision) == ("int8", "fp32")
+    assert (embedder.onnx.name, embedder.tensorrt_from, embedder.tensorrt_below) == ("embedder.onnx", "10.0", "12.0")
+    assert embedder.onnx.is_file()
+    with pytest.raises(ModelError, match="maker's public key"):
+        build_requests(site / "site.bundle", [], embedder)
