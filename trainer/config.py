@@ -143,22 +143,29 @@ def set_value(content: dict[str, Any], override: str) -> None:
 
 
 def _explain(problem: Any) -> str:
-    """One mistake in one line; an unknown key comes with the nearest known one."""
+    """One mistake in one line; an unknown key comes with the nearest known one of the method that was chosen."""
     place = ".".join(str(part) for part in problem["loc"] if part not in METHOD_NAMES)
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}"
-    near = difflib.get_close_matches(place, _known_keys(TrainSettings), n=1, cutoff=0.5)
+    chosen = next((str(part) for part in problem["loc"] if part in METHOD_NAMES), None)
+    known = _known_keys(TrainSettings, chosen)
+    if place not in known and place in _known_keys(TrainSettings, None):
+        return f"{place}: not a key of method {chosen}, but of another"
+    near = difflib.get_close_matches(place, known, n=1, cutoff=0.5)
     return f"{place}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+def _known_keys(model: type[BaseModel], method: str | None, prefix: str = "") -> list[str]:
+    """Keys below `model`, as `a.b`; of all methods' settings only those of `method`, where one is named."""
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
         inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
         for kind in inner:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += _known_keys(kind, f"{prefix}{name}.")
+                named = kind.model_fields["name"].default if "name" in kind.model_fields else None
+                if method in (None, named) or named not in METHOD_NAMES:
+                    keys += _known_keys(kind, method, f"{prefix}{name}.")
     return keys
 
 

@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="the trainer needs torch")
 pytest.importorskip("faiss", reason="the trainer needs faiss")
 pytest.importorskip("numba", reason="the trainer needs numba")
 
-from trainer.config import differences, load
+from trainer.config import differences, load, parse
 from trainer.errors import ConfigurationError
 from trainer.optimiser import OptimiserSettings, rate_at
 
@@ -88,3 +88,11 @@ def test_learning_rates():
     assert rate_at(cosine, 0, 10) == pytest.approx(0.01)
     assert rate_at(cosine, 5, 10) == pytest.approx(0.55)
     assert rate_at(cosine, 10, 10) == pytest.approx(0.1)
+
+
+def test_a_key_of_another_method_is_told_as_such():
+    values = {"data": {"root": "x"}, "method": {"name": "o2cap", "eps_gap": 0.1, "sampler": {"clusters": 4}}}
+    with pytest.raises(ConfigurationError) as caught:
+        parse(values, "test")
+    assert "method.eps_gap: not a key of method o2cap, but of another" in str(caught.value)
+    assert "method.sampler.clusters: not a key of method o2cap, but of another" in str(caught.value)
