@@ -120,6 +120,34 @@ def inspect(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="model.pt of a run.")],
+    calibration: Annotated[Path, typer.Option(help="Data set: training crops for the INT8 ranges, test for the gate.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write: ….bundle.")],
+    precision: Annotated[str, typer.Option(help="int8, fp16, fp32; auto: the first of these that passes.")] = "auto",
+    key: Annotated[Optional[Path], typer.Option(help="Private key, PEM; a new pair is made where none is.")] = None,  # noqa: UP045
+    engine: Annotated[Optional[list[str]], typer.Option(help="Also build an engine, as sm86; repeatable.")] = None,  # noqa: UP045
+    layout: Layout = None,
+    cache: Cache = CACHE,
+) -> None:
+    """Turn a model into a signed bundle for the roadside: in INT8 where that passes the gate, else in FP16."""
+    import time
+
+    from trainer.export import bundle, run
+
+    key = key or out.with_name("signing-key.pem")
+    signer = bundle.signing_key(key)  # first: what is wrong with it should not be told after an hour
+    request = run.Request(model, calibration, layout, cache, precision)
+    exported = run.export(request, typer.echo)
+    manifest = bundle.write(exported, out, out.stem, signer, time.time())
+    typer.echo(f"{manifest.embedder.precision}, because {manifest.embedder.precision_reason}")
+    typer.echo(f"match threshold: move it by {manifest.threshold_shift:+.4f}")
+    typer.echo(f"bundle: {out} ({out.stat().st_size / 1e6:.1f} MB), public key: {bundle.public_path(key)}")
+    for path in bundle.build_engines(exported, engine or [], out.with_name("engines"), typer.echo):
+        typer.echo(f"engine: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command()
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:

@@ -1,0 +1,129 @@
+"""What was exported, as a signed bundle, and engines of it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_app.contract.bundle import write_bundle
+from edge_app.contract.bundle_manifest import BundledModel, BundleManifest
+from edge_app.contract.errors import BundleError
+from edge_app.contract.golden import Golden, golden_bytes
+from edge_app.contract.model import ModelManifest
+from edge_app.contract.signature import PrivateKey, read_private_key, write_key_pair
+from trainer.errors import DataError, WorldError
+from trainer.export.onnx import grey_spec
+from trainer.export.run import Exported
+from trainer.export.verify import histogram
+
+GOLDEN_CROPS = 8
+MIN_COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.999}  # between two engines that run the same file
+MAX_BATCH = 16  # of an engine; that of `edge-app build-engine`
+
+
+def signing_key(path: Path) -> PrivateKey:
+    """The key in the file; where there is none, a new pair is made, the public half beside it. Raises `DataError`."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_key_pair(path, public_path(path))
+        return read_private_key(path)
+    except BundleError as error:
+        raise DataError(str(error)) from None
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def public_path(key: Path) -> Path:
+    """Where the public half of a key lies."""
+    return key.with_name(f"{key.stem}.pub{key.suffix}")
+
+
+def manifest_of(exported: Exported, name: str, now_s: float) -> BundleManifest:
+    """Everything but the digests. The serial is the time: it grows with every export."""
+    chosen, model = exported.chosen, exported.source
+    described = ModelManifest(
+        kind="embedder",
+        version="digest of the file",
+        input=grey_spec(model.spec),
+        dimension=model.network.dimension,
+        made_by="trainer export",
+    )
+    embedder = BundledModel(
+        model=described,
+        precision=chosen.precision,
+        precision_reason=exported.reason[:2000],
+        gates=exported.gates,
+        float_layers=tuple(layer[:300] for layer in chosen.float_layers),
+        sensitivity=chosen.sensitivity,
+        histograms={f"{chosen.precision}_against_fp32": histogram(chosen.comparison.cosines)},
+        calibration=exported.calibration,
+    )
+    first_s, last_s = exported.times_s or (None, None)
+    return BundleManifest(
+        schema_="crosslane.bundle/1",
+        name=file_name(name),
+        serial=int(now_s),
+        created_at_s=now_s,
+        commit=model.commit[:300],
+        embedder=embedder,
+        threshold_shift=chosen.comparison.threshold_shift,
+        threshold_false_match_rate=chosen.comparison.false_match_rate,
+        data_from_s=first_s,
+        data_until_s=last_s,
+        config=model.settings,
+    )
+
+
+def golden_of(exported: Exported) -> Golden:
+    """A few of the held-out crops, evenly spread, with the rows of the file that ships and of the float network."""
+    rows = np.unique(np.linspace(0, len(exported.pixels) - 1, GOLDEN_CROPS).astype(np.int64))
+    pixels = np.asarray(exported.pixels[rows])
+    blue_first = pixels[:, :, :, ::-1] if exported.source.spec.channel_order == "RGB" else pixels
+    chosen = exported.chosen
+    return Golden(
+        np.ascontiguousarray(blue_first), chosen.rows[rows], exported.float_rows[rows], MIN_COSINE[chosen.precision]
+    )
+
+
+def write(exported: Exported, path: Path, name: str, key: PrivateKey, now_s: float) -> BundleManifest:
+    """The bundle, whole or not at all. Raises `WorldError` when the disk refuses, `DataError` when it would be none."""
+    members: dict[Any, bytes] = {
+        "embedder.onnx": exported.chosen.model.SerializeToString(),
+        "golden.npz": golden_bytes(golden_of(exported)),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_bundle(path, manifest_of(exported, name, now_s), members, key)
+    except BundleError as error:
+        raise DataError(str(error)) from None
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def build_engines(exported: Exported, devices: list[str], folder: Path, report: Callable[[str], None]) -> list[Path]:
+    """An engine per device, as `edge-app build-engine` would find it. Raises `DataError` with the builder's words."""
+    from edge_app.errors import ModelError, StoreError
+    from edge_app.runtime import build
+
+    made = []
+    with tempfile.TemporaryDirectory() as place:
+        onnx = Path(place) / "embedder.onnx"
+        onnx.write_bytes(exported.chosen.model.SerializeToString())
+        for device in devices:
+            request = build.BuildRequest(onnx, folder, device, precision=exported.chosen.precision, max_batch=MAX_BATCH)
+            try:
+                made.append(build.build_engine(request, report).path)
+            except (ModelError, StoreError) as error:
+                raise DataError(f"the bundle is written, an engine for {device} is not: {error}") from None
+    return made
+
+
+def file_name(name: str) -> str:
+    """A name that a bundle may have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "embedder"

@@ -1,0 +1,69 @@
+"""Which layers suffer from INT8, and the fewest of them to leave out so that the gate passes.
+
+A layer's cost is measured alone: every Q/DQ pair of the network is taken out but those before this layer, and the cost
+is 1 − the mean cosine with the float rows. Then layers are left out of INT8 in the order of their costs, 1, 2, 4, …,
+until the network passes or the budget is spent. Costs do not simply add up; a measured order is still a good one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.export.graph import quantized_layers, unquantized
+from trainer.export.onnx import rows_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+BUDGET = 0.3  # of the quantized layers may be left out; beyond, FP16 is the better choice
+
+
+class Trial(NamedTuple):
+    """A network with some layers left out of INT8."""
+
+    model: ModelProto
+    float_layers: tuple[str, ...]
+
+
+def costs(
+    quantized: ModelProto,
+    pixels: NDArray[np.uint8],
+    float_rows: NDArray[np.float32],
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, float]:
+    """Layer → 1 − mean cosine when it alone is quantized, for pictures (N, H, W, 3) and their (N, D) float rows."""
+    layers = quantized_layers(quantized)
+    found = {}
+    for number, layer in enumerate(layers, 1):
+        rows = rows_of(unquantized(quantized, set(layers) - {layer}), pixels)
+        found[layer] = float(1 - np.einsum("nd,nd->n", rows, float_rows).mean())
+        progress(number, len(layers))
+    return found
+
+
+def search(
+    quantized: ModelProto, cost: dict[str, float], passes: Callable[[ModelProto], bool], budget: float = BUDGET
+) -> Trial | None:
+    """The first network that `passes`, with as few float layers as the steps 1, 2, 4, … and a bisection find; None when
+    there is none within the budget."""
+    order = sorted(cost, key=lambda layer: -cost[layer])
+    limit = int(budget * len(order))
+    tried: dict[int, ModelProto] = {}
+
+    def good(count: int) -> bool:
+        tried[count] = unquantized(quantized, set(order[:count]))
+        return passes(tried[count])
+
+    low, high = 0, 1
+    while high <= limit and not good(high):
+        low, high = high, high * 2 if high * 2 <= limit or high == limit else limit
+    if high > limit:
+        return None
+    while high - low > max(1, high // 8):  # an eighth more layers than needed do not matter
+        middle = (low + high) // 2
+        low, high = (low, middle) if good(middle) else (middle, high)
+    return Trial(tried[high], tuple(order[:high]))
