@@ -147,6 +147,23 @@ def export(
         typer.echo(f"engine: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
+@app.command("inspect-bundle")
+def inspect_bundle(
+    bundle: Annotated[Path, typer.Argument(help="Bundle, as `export` writes it.")],
+    key: Annotated[Optional[list[Path]], typer.Option(help="Public key; by default the one beside it.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Folder for a page with pictures.")] = None,  # noqa: UP045
+) -> None:
+    """Verify a bundle and say what is in it: precision, figures of the gate, sensitivity of the layers."""
+    from trainer.report import bundle as report
+
+    found = report.open_bundle(bundle, key or [bundle.with_name("signing-key.pub.pem")])
+    for line in report.lines(found):
+        typer.echo(line)
+    if out is not None:
+        report.write_report(found, out)
+        typer.echo(f"page: {out / 'index.html'}")
+
+
 @app.command()
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,

@@ -45,7 +45,7 @@ def test_help_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "extract", "cluster", "evaluate", "inspect", "export", "methods"):
+    for command in ("train", "extract", "cluster", "evaluate", "inspect", "export", "inspect-bundle", "methods"):
         assert command in done.stdout
 
 

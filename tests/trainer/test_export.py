@@ -72,6 +72,7 @@ def test_the_file_computes_what_the_network_computes(tmp_path, chosen):
     assert kinds.count("BatchNormalization") <= 1  # the neck's; the others are folded
     names = [node.name for node in exported.graph.node]
     assert len(set(names)) == len(names)
+    assert not [name for name in names if name.startswith("/trunk")]
     narrow = half(exported)
     onnx.checker.check_model(narrow)
     assert (rows * rows_of(narrow, crops)).sum(1).min() > 0.999

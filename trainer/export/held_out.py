@@ -71,6 +71,8 @@ def judges(crops: ExportCrops, float_rows: NDArray[np.float32]) -> Judges | None
     from trainer.clustering.recluster import ClusterSettings, cluster
 
     labels = cluster(float_rows, ClusterSettings(), crops.truth.cameras).labels
+    if labels.max() < 1:
+        return None  # one cluster tells nobody apart
     alone = labels < 0
     identities = np.where(alone, -1 - np.arange(len(labels)), labels)  # an outlier is nobody else
     cameras = crops.truth.cameras

@@ -75,7 +75,7 @@ def to_onnx(model: Model) -> ModelProto:
             opset_version=OPSET,
         )
     exported = onnx.load_from_string(file.getvalue())
-    name_layers(exported, "/network/trunk/")
+    name_layers(exported, "/trunk/")
     return exported
 
 

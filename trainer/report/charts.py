@@ -67,6 +67,42 @@ def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.
     _save(figure, path)
 
 
+def similarities(path: Path, counts: dict[str, NDArray[np.int64]], limits: dict[str, float]) -> None:
+    """Histograms (n,) of cosines from −1 to 1, each over the part where there are any, with vertical limits."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    lowest = 1.0
+    for colour, (name, values) in zip(COLOURS, counts.items(), strict=False):
+        edges = np.linspace(-1, 1, len(values) + 1)
+        axes.stairs(values, edges, fill=True, color=colour, alpha=0.8, label=name)
+        lowest = min([lowest, *edges[:-1][values > 0]])
+    for colour, (name, limit) in zip((INK, FAINT), limits.items(), strict=False):
+        axes.axvline(limit, color=colour, linewidth=1.5, linestyle="--", label=f"{name} {limit:g}")
+        lowest = min(lowest, limit)
+    _dress(axes, "Held-out crops by the cosine between the float embedding and the one that ships")
+    axes.set_xlabel("cosine", color=INK)
+    axes.set_xlim(lowest - 0.05 * (1 - lowest) - 1e-4, 1 + 1e-4)
+    axes.legend(frameon=False, labelcolor=INK)
+    _save(figure, path)
+
+
+def layer_costs(path: Path, costs: dict[str, float], left_out: set[str], shown: int = 40) -> None:
+    """The layers that suffer most when they alone are quantized; those that stayed float in another colour."""
+    from matplotlib.figure import Figure
+
+    names = sorted(costs, key=lambda name: -costs[name])[:shown][::-1]
+    figure = Figure(figsize=(11, 1.4 + 0.24 * len(names)), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    colours = [COLOURS[1] if name in left_out else COLOURS[0] for name in names]
+    axes.barh(range(len(names)), [costs[name] for name in names], color=colours, height=0.7)
+    axes.set_yticks(range(len(names)), [name if len(name) <= 60 else f"…{name[-59:]}" for name in names], fontsize=8)
+    _dress(axes, f"{len(names)} of {len(costs)} layers; orange ones were left out of INT8")
+    axes.set_xlabel("1 − mean cosine when this layer alone is INT8", color=INK)
+    _save(figure, path)
+
+
 def _plot(axes: Any, lines: Lines, names: dict[str, str]) -> None:
     for colour, (name, text) in zip(COLOURS, names.items(), strict=False):
         places, values = _points(lines, name)

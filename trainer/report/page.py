@@ -23,6 +23,14 @@ CAPTIONS = {
         "Map",
         "Islands of one colour are clusters; two islands of one colour are the same cluster seen twice.",
     ),
+    "similarity.png": (
+        "Similarity",
+        "Each held-out crop, embedded by the float network and by the one that ships. Dashed: the limits of the gate.",
+    ),
+    "sensitivity.png": (
+        "Sensitivity",
+        "What each layer costs when it alone is quantized. A few long bars can be left out; many need another network.",
+    ),
 }
 STYLE = """
 :root { color-scheme: light; --ink: #22262c; --soft: #6b7280; --line: #e3e6ea; --accent: #1f6feb }
