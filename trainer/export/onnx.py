@@ -62,7 +62,7 @@ def to_onnx(model: Model) -> ModelProto:
     spec = model.spec
     deployed = Deployed(model.network, spec).cpu().eval()
     example = torch.zeros(2, 3, spec.height_px, spec.width_px, dtype=torch.uint8)
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # the exporter writes into it, whatever its types say
     with torch.no_grad(), _quietly():
         torch.onnx.export(
             deployed,

@@ -58,7 +58,7 @@ class ModelSettings(Settings):
 
 
 _scalar = np.float32(0).__reduce__()[0]
-NUMPY_NUMBERS = [  # what a checkpoint may hold besides tensors and plain values: torchreid's hold a score
+NUMPY_NUMBERS: list[Any] = [  # what a checkpoint may hold besides tensors and plain values: torchreid's hold a score
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (codecs.encode, "_codecs.encode"),
