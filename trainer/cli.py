@@ -143,7 +143,8 @@ def export(
     typer.echo(f"{manifest.embedder.precision}, because {manifest.embedder.precision_reason}")
     typer.echo(f"match threshold: move it by {manifest.threshold_shift:+.4f}")
     typer.echo(f"bundle: {out} ({out.stat().st_size / 1e6:.1f} MB), public key: {bundle.public_path(key)}")
-    for path in bundle.build_engines(exported, engine or [], out.with_name("engines"), typer.echo):
+    folder = out.with_name("engines")
+    for path in bundle.build_engines(exported, engine or [], folder, lambda line: typer.echo(line, err=True)):
         typer.echo(f"engine: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

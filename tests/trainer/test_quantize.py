@@ -151,6 +151,18 @@ def test_what_misses_the_gate_is_not_shipped(site):
         run.export(request(site, precision="int4"), lambda line: None)
 
 
+def test_layers_are_left_out_until_the_gate_passes(site):
+    whole = run.export(request(site, precision="int8", limits=ANYTHING), lambda line: None)
+    better = (1 + float(whole.chosen.comparison.cosines.min())) / 2  # half the loss
+    limits = Limits(better, -1, 100)
+    exported = run.export(request(site, precision="int8", limits=limits, budget=1.0), lambda line: None)
+    chosen = exported.chosen
+    assert chosen.comparison.cosines.min() >= better
+    assert 0 < len(chosen.float_layers) <= len(chosen.sensitivity)
+    assert not set(chosen.float_layers) & set(quantized_layers(chosen.model))
+    assert "layers left out (with every layer it misses int8_cosine_min" in exported.reason
+
+
 def test_the_command(site):
     words = ["export", site / "model.pt", "--calibration", site / "crops", "--out", site / "a.bundle"]
     words += ["--precision", "fp32", "--cache", site / "cache"]

@@ -63,6 +63,7 @@ class Candidate:
     gates: tuple[Gate, ...]
     float_layers: tuple[str, ...] = ()
     sensitivity: dict[str, float] = field(default_factory=dict)
+    remark: str = ""  # how it came to pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,9 @@ def export(request: Request, report: Report) -> Exported:
             candidate = bench.judge(precision, half(plain) if precision == "fp16" else plain)
         found += candidate.gates
         failed = failures(candidate.gates)
-        report(f"{precision}: {failed or 'every gate passed'}")
+        report(f"{precision}: {failed or f'every gate passed{candidate.remark}'}")
         if not failed:
-            reason = "; ".join([*missed, f"{precision} passes every gate"])
+            reason = "; ".join([*missed, f"{precision} passes every gate{candidate.remark}"])
             calibrated = calibration if precision == "int8" else None
             times = held_out.window(crops.spare)
             return Exported(source, candidate, reason, tuple(found), float_rows, crops.held, calibrated, times)
@@ -154,5 +155,5 @@ def _int8(bench: Bench, pixels: NDArray[np.uint8], request: Request, report: Rep
         report(f"int8 misses the gate with up to {request.budget:.0%} of the layers left out")
         return replace(closest, sensitivity=cost)
     best = next(each for each in judged if each.model is trial.model)
-    report(f"int8 passes with {len(trial.float_layers)} of {len(cost)} layers left out")
-    return replace(best, float_layers=trial.float_layers, sensitivity=cost)
+    remark = f" with {len(trial.float_layers)} of {len(cost)} layers left out (with every layer it misses {failed})"
+    return replace(best, float_layers=trial.float_layers, sensitivity=cost, remark=remark)
