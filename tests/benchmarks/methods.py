@@ -38,8 +38,8 @@ from trainer.errors import DataError, TrainerError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import ExtractSettings
 from trainer.measure import Embed, measure, with_network
-from trainer.methods import scl
 from trainer.methods.cards import CARDS
+from trainer.metrics.camera_term import scores_by_camera_term
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import join
 from trainer.runlog import commit_of
@@ -110,7 +110,7 @@ def with_camera_term(embed: Embed, dataset: Dataset, weight: float) -> dict[str,
     for part in (dataset.test.query, dataset.test.gallery):
         features, kept = embed(part.crops)
         parts.append((features, part.take(kept).truth))
-    scores = scl.scores_by_camera_term(*parts, weight)[f"camera term {weight:g}"]
+    scores = scores_by_camera_term(*parts, weight)[f"camera term {weight:g}"]
     return {name: float(getattr(scores, name)) for name in ("mAP", "R1")}
 
 

@@ -25,13 +25,12 @@ from trainer.methods.scl import (  # noqa: E402
     random_keys,
     ranking_distances,
     same_camera,
-    scores_by_camera_term,
     selective_nce,
     stale_gradients,
-    with_camera_term,
     with_gradient,
     write_back,
 )
+from trainer.metrics.camera_term import scores_by_camera_term, with_camera_term  # noqa: E402
 from trainer.metrics.retrieval import Truth  # noqa: E402
 
 DOUBLE = torch.float64
@@ -233,7 +232,7 @@ def test_fixed_point_of_the_mixture():
 def test_the_camera_term_of_the_test():
     query, gallery = np.array([0, -1, 1]), np.array([0, 1, -1, 0])
     expected = [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]
-    assert same_camera(query, gallery).tolist() == np.array(expected, bool).tolist()
+    assert same_camera(torch.from_numpy(query), torch.from_numpy(gallery)).tolist() == np.array(expected, bool).tolist()
     blocks = [np.array([[4, 1, 0, -1e-8]], np.float32), np.ones((2, 4), np.float32)]
     found = np.concatenate(list(with_camera_term(blocks, query, gallery, 0.05)))
     np.testing.assert_allclose(found, [[2.05, 1, 0, 0.05], [1] * 4, [1, 1.05, 1, 1]])

@@ -29,12 +29,10 @@ Cost law of a step above the network: 6·B·N·D multiply-adds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -44,16 +42,11 @@ from trainer.data.transforms import Augment, AugmentSettings, Transform
 from trainer.errors import DataError
 from trainer.memory import sequential
 from trainer.methods.base import Batch, Epoch, Extract
-from trainer.metrics.retrieval import Scores, Truth, score, squared_distances
 from trainer.models.embedder import Embedder
 from trainer.models.stripes import stripe_heads
 from trainer.parallel import gather
 from trainer.settings import Settings
 
-Array = TypeVar("Array", Tensor, NDArray[Any])
-Floats = NDArray[np.floating[Any]]
-Cameras = NDArray[np.int64]
-Part = tuple[Floats, Truth]  # unit rows (n, D) of a query set or a gallery
 RANKED_AT_ONCE = 64  # crops whose (n, N) distances exist at a time
 
 
@@ -207,7 +200,7 @@ def coefficients(settings: SclSettings) -> list[float]:
     return [settings.own_weight] + [rest] * settings.positives
 
 
-def same_camera(first: Array, second: Array) -> Array:
+def same_camera(first: Tensor, second: Tensor) -> Tensor:
     """(B,) and (N,) int64 camera numbers → (B, N) bool; −1 is the same as no other."""
     return (first[:, None] == second) & (first[:, None] >= 0)
 
@@ -273,23 +266,3 @@ def with_gradient(value: Tensor, features: Tensor, gradient: Tensor) -> Tensor:
     """The value, with a gradient of its own with respect to the features."""
     linear = (features * gradient).sum()
     return value.detach() + linear - linear.detach()
-
-
-def with_camera_term(blocks: Iterable[Floats], query: Cameras, gallery: Cameras, weight: float) -> Iterator[Floats]:
-    """Blocks of squared distances → distances (not squared, as the authors test: the weight means less here than in
-    training), plus `weight` where the cameras (Q,), (G,) int64 are the same."""
-    first = 0
-    for block in blocks:
-        cameras = query[first : first + len(block)]
-        first += len(block)
-        yield np.sqrt(np.maximum(block, 0, dtype=np.float64)) + weight * same_camera(cameras, gallery)
-
-
-def scores_by_camera_term(query: Part, gallery: Part, weight: float) -> dict[str, Scores]:
-    """Both test numbers: the plain one, and the authors', which uses the camera numbers of the test pictures."""
-    (asking, asked), (shown, truth) = query, gallery
-    result = {}
-    for name, used in (("plain", 0.0), (f"camera term {weight:g}", weight)):
-        blocks = with_camera_term(squared_distances(asking, shown), asked.cameras, truth.cameras, used)
-        result[name] = score(blocks, asked, truth)
-    return result
