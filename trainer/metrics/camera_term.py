@@ -1,5 +1,5 @@
 """The camera term at test: crops of the query's camera are pushed back by a constant, so that those of other cameras
-come first. SCL's authors test so (`trainer.methods.scl`); the number stands beside the plain one, never in its place."""
+come first. SCL's authors test so (`trainer.methods.scl`); the number stands beside the plain one, not in its place."""
 
 from __future__ import annotations
 
