@@ -63,6 +63,17 @@ class ProxySettings(Settings):
         return self.labels.clustering
 
 
+class OnlineSettings(ProxySettings):
+    """What the methods with an online association set alike."""
+
+    instance_weight: float = Field(default=0.15, ge=0, le=1)
+    """w, the weight of the crop's own similarities beside those of its proxy."""
+    online_positives: int = Field(default=3, ge=1)
+    """k_pos. At most one per camera that has proxies, so two cameras never give more than two."""
+    exclude_siblings: bool = False
+    """Keep proxies of the own cluster out of the online Q, so that the two losses never pull in opposite directions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bank:
     """The M proxies of an epoch. `memory.rows` moves, the rest stays."""
@@ -142,6 +153,19 @@ def association_nce(logits: Tensor, positives: Tensor, ranking: Tensor, count: i
     negatives = torch.zeros_like(positives).scatter(1, hardest.indices, hardest.values > -torch.inf)
     chosen = logits.masked_fill(~(positives | negatives), -torch.inf)
     return chosen.logsumexp(1) - (logits * positives).sum(1) / positives.sum(1)
+
+
+def offline_nce(logits: Tensor, labels: Tensor, bank: Bank, settings: ProxySettings) -> Tensor:
+    """(B,) offline losses, for logits (B, M) = s and the crops' proxies (B,) int64."""
+    return association_nce(logits, bank.siblings(labels), logits, settings.hard_negatives)
+
+
+def online_nce(logits: Tensor, labels: Tensor, bank: Bank, settings: OnlineSettings) -> Tensor:
+    """(B,) online losses, for logits (B, M) = s and the crops' proxies (B,) int64; the bank as it is now."""
+    blend = blended(logits, bank.memory.logits(bank.memory.rows[labels]), settings.instance_weight)
+    positives = online_positives(blend, bank.cameras, settings.online_positives)
+    ranking = blend.masked_fill(bank.siblings(labels), -torch.inf) if settings.exclude_siblings else blend
+    return association_nce(logits, positives, ranking, settings.hard_negatives)
 
 
 def blended(logits: Tensor, between: Tensor, weight: float) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from trainer.clustering.dbscan import DbscanSettings, dbscan
 from trainer.clustering.jaccard import Graph, JaccardSettings, jaccard_graph
 from trainer.clustering.knn import NeighbourSettings, nearest
 from trainer.clustering.quality import EpsTrial, Quality, choose_eps, measure
+from trainer.clustering.site import Spans, kept_apart
 from trainer.settings import Settings
 
 
@@ -55,15 +55,17 @@ def cluster(
     features: NDArray[np.float32],
     settings: ClusterSettings,
     cameras: NDArray[np.int64] | None = None,
-    prune: Callable[[Graph], Graph] = lambda graph: graph,
+    apart: Spans | None = None,
 ) -> Clustering:
     """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used by the quality report only;
-    `prune` takes pairs out of the graph before it is clustered."""
+    pairs that `apart` says one camera saw together are taken out of the graph before it is clustered."""
     reach = max(settings.eps_candidates, default=settings.dbscan.eps)
     marks = [time.perf_counter()]
     neighbours = nearest(features, settings.jaccard.k1, settings.neighbours)
     marks.append(time.perf_counter())
-    graph = prune(jaccard_graph(features, neighbours, settings.jaccard, reach, settings.workers))
+    graph = jaccard_graph(features, neighbours, settings.jaccard, reach, settings.workers)
+    if apart is not None:
+        graph = kept_apart(graph, apart)
     marks.append(time.perf_counter())
     if settings.eps_candidates:
         choice = choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)

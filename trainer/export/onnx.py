@@ -8,10 +8,7 @@ says scale 1, mean 0, std 1. Batch norms are those of evaluation and are folded 
 
 from __future__ import annotations
 
-import contextlib
 import io
-import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from edge_app.contract.preprocess import InputSpec
 from trainer.checkpoint import Model
 from trainer.errors import TrainerError
 from trainer.export.graph import name_layers
+from trainer.export.quiet import quietly
 from trainer.models.embedder import Embedder
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def to_onnx(model: Model) -> ModelProto:
     deployed = Deployed(model.network, spec).cpu().eval()
     example = torch.zeros(2, 3, spec.height_px, spec.width_px, dtype=torch.uint8)
     file: Any = io.BytesIO()  # the exporter writes into it, whatever its types say
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), quietly():
         torch.onnx.export(
             deployed,
             (example,),
@@ -115,15 +113,3 @@ def rows_of(exported: ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.float
 def planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(N, H, W, 3) → (N, 3, H, W), contiguous."""
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[Any]:
-    """The exporter's own progress and advice are not ours to pass on; errors still come."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield

@@ -7,12 +7,8 @@ onnxruntime-gpu, which cannot share an environment with onnxruntime, so its part
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import logging
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +21,7 @@ from trainer.data.records import Crops
 from trainer.errors import ConfigurationError, DataError
 from trainer.export.graph import outside, unquantized
 from trainer.export.onnx import IMAGES, planes
+from trainer.export.quiet import quietly
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -77,7 +74,7 @@ def quantize(
     import onnx
 
     try:
-        with _quietly():
+        with quietly():
             from modelopt.onnx.quantization import quantize as optimise
     except ImportError as error:
         raise ConfigurationError(
@@ -86,7 +83,7 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(exported, str(source))
-        with _quietly():
+        with quietly():
             optimise(
                 str(source),
                 quantize_mode="int8",
@@ -108,20 +105,3 @@ def _spread(count: int) -> NDArray[np.int64]:
     reverse = sum(((numbers >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
     order = np.asarray(reverse, np.int64)
     return order[order < count]
-
-
-@contextlib.contextmanager
-def _quietly():  # type: ignore[no-untyped-def]
-    """Model Optimizer talks a lot; its errors are exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -40,11 +40,11 @@ from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (
     ProxySettings,
-    association_nce,
     bank_from,
     bank_of,
     empty_bank,
     need_cameras,
+    offline_nce,
     over_cameras,
     proxy_facts,
 )
@@ -104,7 +104,7 @@ class CAP:
         intra = intra_nce(logits, bank.beside(batch.label), batch.label)
         terms = {"intra": over_cameras(intra, batch.camera, settings.aggregation)}
         if self.epoch >= settings.offline_from_epoch:
-            offline = association_nce(logits, bank.siblings(batch.label), logits, settings.hard_negatives)
+            offline = offline_nce(logits, batch.label, bank, settings)
             terms["offline"] = settings.offline_weight * over_cameras(offline, batch.camera, settings.aggregation)
         return terms
 

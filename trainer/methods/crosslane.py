@@ -29,7 +29,6 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -45,13 +44,12 @@ from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (
     Aggregation,
-    ProxySettings,
-    association_nce,
+    OnlineSettings,
     bank_from,
     bank_of,
-    blended,
     empty_bank,
-    online_positives,
+    offline_nce,
+    online_nce,
     over_cameras,
     proxy_facts,
 )
@@ -61,7 +59,7 @@ CLUSTERS = ClusterSettings(
 )  # fmt: skip
 
 
-class CrosslaneSettings(ProxySettings):
+class CrosslaneSettings(OnlineSettings):
     """Our method."""
 
     name: Literal["crosslane"] = "crosslane"
@@ -73,10 +71,6 @@ class CrosslaneSettings(ProxySettings):
     """The batches of an epoch."""
     aggregation: Aggregation = "batch_mean"
     """`batch_mean` weighs all crops alike; `camera_sum` as CAP and O2CAP."""
-    instance_weight: float = Field(default=0.15, ge=0, le=1)
-    """w, the weight of the crop's own similarities beside those of its proxy."""
-    online_positives: int = Field(default=3, ge=1)
-    """k_pos. At most one per camera that has proxies."""
     online_weight: float = Field(default=1.0, ge=0)
     """λ; 0 leaves the online term out."""
     exclude_siblings: bool = True
@@ -121,15 +115,12 @@ class Crosslane:
         return Out(gather(self.network(batch.views[0])))
 
     def losses(self, out: Out, batch: Batch) -> dict[str, Tensor]:
-        settings, memory = self.settings, self.bank.memory
-        logits, siblings = memory.logits(out.features), self.bank.siblings(batch.label)
-        offline = association_nce(logits, siblings, logits, settings.hard_negatives)
+        settings, bank = self.settings, self.bank
+        logits = bank.memory.logits(out.features)
+        offline = offline_nce(logits, batch.label, bank, settings)
         losses = {"offline": over_cameras(offline, batch.camera, settings.aggregation)}
         if settings.online_weight:
-            blend = blended(logits, memory.logits(memory.rows[batch.label]), settings.instance_weight)
-            positives = online_positives(blend, self.bank.cameras, settings.online_positives)
-            ranking = blend.masked_fill(siblings, -torch.inf) if settings.exclude_siblings else blend
-            online = association_nce(logits, positives, ranking, settings.hard_negatives)
+            online = online_nce(logits, batch.label, bank, settings)
             losses["online"] = settings.online_weight * over_cameras(online, batch.camera, settings.aggregation)
         return losses
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trainer.clustering.recluster import Clustering, ClusterSettings, cluster
-from trainer.clustering.site import kept_apart, spans_of, track_pulled
+from trainer.clustering.site import spans_of, track_pulled
 from trainer.data.records import Crops
 from trainer.errors import DataError
 from trainer.settings import Settings
@@ -33,11 +33,8 @@ def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSe
     features = track_pulled(features, crops.tracklets, settings.track_weight)
     if settings.camera_centred:
         features = camera_centred(features, crops.cameras)
-    if settings.keep_apart:
-        spans = spans_of(crops.tracklets, crops.cameras, crops.times_s)
-        result = cluster(features, settings.clustering, crops.cameras, lambda graph: kept_apart(graph, spans))
-    else:
-        result = cluster(features, settings.clustering, crops.cameras)
+    spans = spans_of(crops.tracklets, crops.cameras, crops.times_s) if settings.keep_apart else None
+    result = cluster(features, settings.clustering, crops.cameras, spans)
     count, total = int(result.labels.max(initial=-1)) + 1, len(features)
     if count < 2:
         outliers = f"{np.mean(result.labels < 0):.0%} of {total} crops are outliers"

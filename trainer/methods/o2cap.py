@@ -32,7 +32,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from trainer.clustering.camera import split_by_camera
@@ -45,13 +44,13 @@ from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (
     Bank,
-    ProxySettings,
-    association_nce,
+    OnlineSettings,
     bank_from,
     bank_of,
-    blended,
     empty_bank,
     need_cameras,
+    offline_nce,
+    online_nce,
     online_positives,
     over_cameras,
     proxy_facts,
@@ -60,16 +59,10 @@ from trainer.proxies import (
 BLOCK = 256  # proxies that are looked at together for the log
 
 
-class O2capSettings(ProxySettings):
+class O2capSettings(OnlineSettings):
     """O2CAP, with the values of the released code."""
 
     name: Literal["o2cap"] = "o2cap"
-    instance_weight: float = Field(default=0.15, ge=0, le=1)
-    """w, the weight of the crop's own similarities beside those of its proxy."""
-    online_positives: int = Field(default=3, ge=1)
-    """k_pos. At most one per camera that has proxies, so two cameras never give more than two."""
-    exclude_siblings: bool = False
-    """Keep proxies of the own cluster out of the online Q, so that the two losses never pull in opposite directions."""
 
 
 class Out(NamedTuple):
@@ -107,13 +100,9 @@ class O2CAP:
         return Out(gather(self.network(batch.views[0])))
 
     def losses(self, out: Out, batch: Batch) -> dict[str, Tensor]:
-        settings, memory = self.settings, self.bank.memory
-        logits, siblings = memory.logits(out.features), self.bank.siblings(batch.label)
-        offline = association_nce(logits, siblings, logits, settings.hard_negatives)
-        blend = blended(logits, memory.logits(memory.rows[batch.label]), settings.instance_weight)
-        positives = online_positives(blend, self.bank.cameras, settings.online_positives)
-        ranking = blend.masked_fill(siblings, -torch.inf) if settings.exclude_siblings else blend
-        online = association_nce(logits, positives, ranking, settings.hard_negatives)
+        settings, bank = self.settings, self.bank
+        logits = bank.memory.logits(out.features)
+        offline, online = (loss(logits, batch.label, bank, settings) for loss in (offline_nce, online_nce))
         return {
             "offline": over_cameras(offline, batch.camera, settings.aggregation),
             "online": over_cameras(online, batch.camera, settings.aggregation),

@@ -79,7 +79,7 @@ def test_two_look_alikes_in_one_view_stay_two_clusters() -> None:
     times_s = np.where(np.arange(60) < 20, np.arange(60) % 10, 100.0 + np.arange(60))
     chosen = ClusterSettings(jaccard=JaccardSettings(k1=8, k2=2))
     together = cluster(rows, chosen).labels
-    apart = cluster(rows, chosen, None, lambda graph: kept_apart(graph, spans_of(tracklets, cameras, times_s))).labels
+    apart = cluster(rows, chosen, None, spans_of(tracklets, cameras, times_s)).labels
     assert set(together[:10]) & set(together[10:20])
     assert not set(apart[:10][apart[:10] >= 0]) & set(apart[10:20][apart[10:20] >= 0])
     assert len(set(apart[20:])) == 4
