@@ -57,11 +57,6 @@ class ProxySettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
 
-    @property
-    def clustering(self) -> ClusterSettings:
-        """How the crops are clustered, for the report of a run as well."""
-        return self.labels.clustering
-
 
 class OnlineSettings(ProxySettings):
     """What the methods with an online association set alike."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer import checkpoint, config, optimiser, parallel
 from trainer.checkpoint import Checkpoint, Model
-from trainer.clustering.recluster import cluster
+from trainer.clustering.recluster import Clustering
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
 from trainer.data.loader import Chances, Loader
@@ -28,6 +28,7 @@ from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
 from trainer.methods.crosslane import Crosslane
 from trainer.methods.gracl import Gracl
+from trainer.methods.labels import clusters
 from trainer.methods.o2cap import O2CAP
 from trainer.methods.scl import SCL
 from trainer.methods.spcl import SpCL
@@ -139,6 +140,10 @@ class Session:
             spec, settings = self.settings.data.input, self.settings.extraction
             return features_of(self.network, self.crops.pixels, spec, settings, self.processes, progress=advance)
 
+    def clusters(self, features: NDArray[np.float32]) -> Clustering:
+        """The clusters of (N, D) unit rows, found as the method finds its own."""
+        return clusters(features, self.crops.crops, self.settings.method.labels)
+
     def save(self, place: Place) -> None:
         """Write a checkpoint (first process only)."""
         if self.processes.first:
@@ -161,9 +166,7 @@ class Session:
         """Scores of the network after `epoch` epochs: label-free for the choice of the model, on the test set for the
         log only."""
         if self.settings.keep == "silhouette":
-            score = cluster(
-                self.extract(), self.settings.method.clustering, self.crops.crops.cameras
-            ).quality.silhouette
+            score = self.clusters(self.extract()).quality.silhouette
             self.log.write("choice", self.place.steps, silhouette=score)
             if self.best is None or score > self.best:
                 self.best = score
@@ -201,7 +204,7 @@ class Session:
     def _report(self, features: NDArray[np.float32]) -> None:
         """The last network's own clusters: labels of all crops, and pictures."""
         crops, folder = self.crops.crops, self.folder / "report"
-        labels = cluster(features, self.settings.method.clustering, crops.cameras).labels
+        labels = self.clusters(features).labels
         save_labels(self.folder / LABELS, labels, np.array([str(path) for path in crops.paths]))
         for name, chosen in sheets.notable_clusters(labels, crops.cameras).items():
             sheets.write_picture(folder / f"clusters_{name}.png", sheets.cluster_sheet(crops, labels, chosen))

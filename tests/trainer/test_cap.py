@@ -113,6 +113,6 @@ def test_settings_are_the_papers():
     chosen = CapSettings()
     assert (chosen.temperature, chosen.momentum, chosen.hard_negatives) == (0.07, 0.2, 50)
     assert (chosen.sampler.batch, chosen.sampler.steps, chosen.augment.erase_area) == (32, None, (0.02, 0.2))
-    clustering = chosen.clustering
+    clustering = chosen.labels.clustering
     assert (clustering.jaccard.k1, clustering.jaccard.k2) == (20, 6)
     assert (clustering.dbscan.eps, clustering.dbscan.min_samples) == (0.5, 4)

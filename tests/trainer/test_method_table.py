@@ -61,7 +61,7 @@ def test_a_table_goes_on_where_it_stopped(place, monkeypatch):
 
 def test_scl_has_two_test_numbers(place):
     options = options_of(place, "scl")
-    options.overrides += ["method.stripes=2", "method.clustering.jaccard.k1=8"]
+    options.overrides += ["method.stripes=2", "method.labels.clustering.jaccard.k1=8"]
     methods.table(options, options.data)
     _, row = method_rows.read(options.json)
     assert row["with_camera_term"].keys() == {"mAP", "R1"}

@@ -14,8 +14,11 @@ pytest.importorskip("tensorboard", reason="the trainer needs tensorboard")
 
 from tiny_crops import picture, write_market  # noqa: E402
 
-from trainer import checkpoint, config, run  # noqa: E402
+from trainer import checkpoint, commands, config, run  # noqa: E402
+from trainer.data import layouts  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
+from trainer.features import load_labels  # noqa: E402
+from trainer.methods.labels import LabelSettings, clusters  # noqa: E402
 from trainer.metrics.retrieval import Truth, score  # noqa: E402
 from trainer.models.embedder import blueprint_of, new_embedder  # noqa: E402
 from trainer.optimiser import rate_at  # noqa: E402
@@ -76,6 +79,21 @@ def test_a_run_and_one_taken_up_inside_its_second_epoch_are_equal(crops, tmp_pat
     facts = read_log(tmp_path / "whole", "epoch")
     assert len(facts) == 2
     assert {"clusters", "outlier_share", "proxies", "empty_cameras", "offline_positives"} <= facts[0].keys()
+
+
+def test_the_labels_of_a_run_are_clustered_as_the_method_clusters(crops, tmp_path):
+    settings = parsed(crops, tmp_path / "cache", "crosslane")
+    folder = tmp_path / "run"
+    model = run.start(settings, folder, quiet=True)
+    table = commands.extract(model, crops, "train", commands.Place(None, tmp_path / "cache"), False)
+    training = layouts.read(crops).train
+    assert settings.method.labels.camera_centred
+    expected, plain = (
+        clusters(table.features, training, labels).labels
+        for labels in (settings.method.labels, LabelSettings(clustering=settings.method.labels.clustering))
+    )
+    assert np.array_equal(load_labels(folder / run.LABELS), expected)
+    assert not np.array_equal(expected, plain)
 
 
 @NAMES

@@ -24,7 +24,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from trainer.clustering.recluster import ClusterSettings
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
@@ -53,11 +52,6 @@ class ClusterContrastSettings(Settings):
     """The batches of an epoch."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
-
-    @property
-    def clustering(self) -> ClusterSettings:
-        """How the crops are clustered, for the report of a run as well."""
-        return self.labels.clustering
 
 
 class Out(NamedTuple):

@@ -35,7 +35,7 @@ from torch.nn.functional import cross_entropy, normalize
 from trainer.clustering.dbscan import DbscanSettings, core_crops
 from trainer.clustering.jaccard import Graph, jaccard_graph
 from trainer.clustering.knn import nearest
-from trainer.clustering.recluster import Clustering, ClusterSettings
+from trainer.clustering.recluster import Clustering
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
@@ -84,11 +84,6 @@ class GraclSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
 
-    @property
-    def clustering(self) -> ClusterSettings:
-        """How the crops are clustered, for the report of a run as well."""
-        return self.labels.clustering
-
 
 class Out(NamedTuple):
     """One step's features."""
@@ -121,7 +116,7 @@ class Gracl:
         far_in = lowest(intra, labels, settings.samples, settings.guard)
         self.inter = self._memory(average(rows, labels, far_out))
         self.intra = self._memory(average(rows, labels, far_in))
-        density = DbscanSettings(eps=result.eps, min_samples=self.settings.clustering.dbscan.min_samples)
+        density = DbscanSettings(eps=result.eps, min_samples=settings.labels.clustering.dbscan.min_samples)
         core = core_crops(result.graph, density)[members[far_in.cpu().numpy()]]
         facts = {
             "intra_proxies_not_core": float(1 - core.mean()),
@@ -186,9 +181,11 @@ class Gracl:
             return inter_relations(rows, labels, settings.others), intra_relations(rows, labels)
         if settings.labels.camera_centred:
             features = camera_centred(features, self.crops.cameras)
-        neighbours = nearest(features, settings.clustering.jaccard.k1, settings.clustering.neighbours)
+        neighbours = nearest(features, settings.labels.clustering.jaccard.k1, settings.labels.clustering.neighbours)
         # the clusters' own graph ends at eps, where nearly all that joins two clusters begins
-        graph = jaccard_graph(features, neighbours, settings.clustering.jaccard, ALL_PAIRS, settings.clustering.workers)
+        graph = jaccard_graph(
+            features, neighbours, settings.labels.clustering.jaccard, ALL_PAIRS, settings.labels.clustering.workers
+        )
         inter, intra = jaccard_relations(graph, result.labels, settings.others)
         clustered = result.labels >= 0
         first, second = (torch.from_numpy(values[clustered]).to(rows) for values in (inter, intra))

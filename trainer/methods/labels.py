@@ -27,14 +27,18 @@ class LabelSettings(Settings):
     """Take pairs of crops out of the graph whose tracks one camera saw at the same time. Uses tracklets and times."""
 
 
-def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
-    """Cluster (N, D) float32 unit rows. `DataError` when fewer than two clusters come out: nothing can be learned
-    from them."""
+def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
+    """Cluster (N, D) float32 unit rows of the crops, with what is known of cameras, tracklets and times."""
     features = track_pulled(features, crops.tracklets, settings.track_weight)
     if settings.camera_centred:
         features = camera_centred(features, crops.cameras)
     spans = spans_of(crops.tracklets, crops.cameras, crops.times_s) if settings.keep_apart else None
-    result = cluster(features, settings.clustering, crops.cameras, spans)
+    return cluster(features, settings.clustering, crops.cameras, spans)
+
+
+def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
+    """`clusters`, but a `DataError` when there are fewer than two: nothing can be learned from them."""
+    result = clusters(features, crops, settings)
     count, total = int(result.labels.max(initial=-1)) + 1, len(features)
     if count < 2:
         outliers = f"{np.mean(result.labels < 0):.0%} of {total} crops are outliers"

@@ -36,12 +36,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from trainer.clustering.recluster import ClusterSettings
 from trainer.data.records import Crops
 from trainer.data.transforms import Augment, AugmentSettings, Transform
 from trainer.errors import DataError
 from trainer.memory import sequential
 from trainer.methods.base import Batch, Epoch, Extract
+from trainer.methods.labels import LabelSettings
 from trainer.models.embedder import Embedder
 from trainer.models.stripes import stripe_heads
 from trainer.parallel import gather
@@ -80,7 +80,7 @@ class SclSettings(Settings):
     """Epochs in which a crop is its only positive."""
     writeback: Literal["clean", "faithful"] = "clean"
     """`clean` is the gradient of the loss; `faithful` the authors', for parity, with a copy of M in every step."""
-    clustering: ClusterSettings = ClusterSettings()
+    labels: LabelSettings = LabelSettings()
     """How the crops are clustered for the report of a run; training does not cluster."""
     augment: AugmentSettings = AugmentSettings(pad_px=0, erase=0)
     """The view that is trained on; the authors mirror only."""

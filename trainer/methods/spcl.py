@@ -38,7 +38,7 @@ from trainer.data.transforms import Augment, AugmentSettings, Transform
 from trainer.errors import DataError
 from trainer.memory import Memory
 from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import outliers_alone
+from trainer.methods.labels import LabelSettings, outliers_alone
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings
@@ -63,6 +63,11 @@ class SpclSettings(Settings):
     """The batches of an epoch; outliers are drawn as clusters of one."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
+
+    @property
+    def labels(self) -> LabelSettings:
+        """How the crops are clustered for the report of a run."""
+        return LabelSettings(clustering=self.clustering)
 
 
 class Out(NamedTuple):

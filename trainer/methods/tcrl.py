@@ -33,7 +33,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot, softplus
 
-from trainer.clustering.recluster import ClusterSettings
 from trainer.data.masks import Masked, MaskSettings
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
@@ -94,11 +93,6 @@ class TcrlSettings(Settings):
     """The batches of an epoch."""
     augment: AugmentSettings = AugmentSettings()
     """The view of whole pictures; the masked view shares its flip and shift and has no erasing."""
-
-    @property
-    def clustering(self) -> ClusterSettings:
-        """How the crops are clustered, for the report of a run as well."""
-        return self.labels.clustering
 
     @property
     def parts(self) -> bool:
