@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge_app.contract.errors import HeadError
+from edge_app.contract.heads import DECODERS, recognise
 from edge_app.contract.model import Head, check_digest, read_manifest
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from edge_app.errors import ModelError
-from edge_app.heads import DECODERS, Candidates, recognise
 from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
 from edge_app.settings import Settings
 from edge_app.types import Detections, Frame
@@ -93,7 +94,7 @@ class OnnxDetector:
         known = len(settings.class_names) if settings.class_names else None
         try:
             self.head, count = recognise(shape, settings.input, known, settings.head)
-        except ModelError as error:
+        except HeadError as error:
             raise ModelError(f"{where}: {error}") from None
         self.class_names = settings.class_names or _default_names(count, where)
         self._kept = _kept(self.class_names, settings.classes, where)
@@ -124,7 +125,7 @@ class OnnxDetector:
 
     def _finish(self, output: NDArray[Any], place: LetterboxMap) -> Detections:
         found = self._decode(output, self._settings.score_threshold, self._spec)
-        boxes, usable = _to_frame(found, place)
+        boxes, usable = found.in_picture(place)
         usable &= (found.classes >= 0) & (found.classes < len(self.class_names))
         usable[usable] = self._kept[found.classes[usable]]
         if not usable.any():
@@ -161,15 +162,6 @@ def parts(boxes: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3)
     found: NDArray[np.bool_] = np.tril(inside, -1).any(axis=1)  # [i, j] with j < i: j is the stronger
     return found
-
-
-def _to_frame(found: Candidates, place: LetterboxMap) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(K, 4) float32 boxes clipped to the frame, and which of them are finite and at least one pixel wide and high."""
-    finite = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores)
-    width, height = place.source_width_px, place.source_height_px
-    boxes = np.clip(place.back(np.where(finite[:, None], found.boxes, 0)), 0, [width, height, width, height])
-    large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1)
-    return boxes.astype(np.float32), finite & large
 
 
 def _default_names(count: int | None, where: str) -> tuple[str, ...]:

@@ -90,6 +90,7 @@ def test_one_owner_per_library_of_the_edge(library: str, owners: set[str]) -> No
         "edge_app.contract.messages",
         "edge_app.contract.preprocess",
         "edge_app.contract.model",
+        "edge_app.contract.heads",
         "edge_app.contract.bundle",
     ],
 )

@@ -2,6 +2,7 @@
 
 ContractError
 ├── InputSpecError     an image or an input description that cannot be preprocessed
+├── HeadError          a detector's output that fits no known head, or more than one
 ├── MessageError       a message that does not follow the MQTT contract
 └── BundleError        a model bundle or manifest that is damaged, foreign or of another version
 """
@@ -13,6 +14,10 @@ class ContractError(Exception):
 
 class InputSpecError(ContractError):
     """An image or an input description that cannot be preprocessed."""
+
+
+class HeadError(ContractError):
+    """A detector's output that fits no known head, or more than one."""
 
 
 class MessageError(ContractError):

@@ -1,4 +1,5 @@
-"""What detectors' outputs mean: three families of heads, recognised by shape, decoded to boxes in input pixels.
+"""What detectors' outputs mean: three families of heads, recognised by shape, decoded to boxes in input pixels, and
+brought back to pixels of the picture. The roadside runs this, the trainer measures with it.
 
 A = number of anchors (grid cells of all strides), C = number of classes, K = number of candidates:
 
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_app.contract.errors import HeadError
 from edge_app.contract.model import Head
-from edge_app.contract.preprocess import InputSpec
-from edge_app.errors import ModelError
-from edge_app.types import Floats, Integers
+from edge_app.contract.preprocess import InputSpec, LetterboxMap
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))  # usual, P6 and P2 variants
 
@@ -34,6 +37,15 @@ class Candidates:
     scores: Floats  # (K,) float32
     classes: Integers  # (K,) int64
 
+    def in_picture(self, place: LetterboxMap) -> tuple[Floats, NDArray[np.bool_]]:
+        """(K, 4) float32 boxes in pixels of the picture, clipped to it, and (K,) which of them are finite and at least
+        one pixel wide and high."""
+        finite = np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.scores)
+        width, height = place.source_width_px, place.source_height_px
+        boxes = np.clip(place.back(np.where(finite[:, None], self.boxes, 0)), 0, [width, height, width, height])
+        large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1)
+        return boxes.astype(np.float32), finite & large
+
 
 Decode = Callable[[NDArray[Any], float, InputSpec], Candidates]
 
@@ -44,7 +56,7 @@ def recognise(
     """Which head makes an output of this shape, and its number of classes (None where the shape does not say).
 
     `classes` is the known number of classes, if any; `named` the head that the manifest or the settings name.
-    Raises `ModelError` when no head or more than one fits.
+    Raises `HeadError` when no head or more than one fits.
     """
     fits = {} if len(shape) != 3 else _fitting_heads(shape[1], shape[2], spec)
     if classes is not None:
@@ -56,7 +68,7 @@ def recognise(
         return next(iter(possible.items()))
     known = f"{classes} classes" if classes is not None else "any number of classes"
     wanted = f"the head {named!r}" if named else "exactly one known head"
-    raise ModelError(
+    raise HeadError(
         f"detector output {shape} does not fit {wanted} with {known} and an input of "
         f"{spec.width_px}×{spec.height_px}; it could be: {', '.join(fits) or 'none'}. "
         "Name `head` and `class_names` in the manifest or settings, or export the model without extra outputs"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_app.contract.errors import HeadError
+from edge_app.contract.heads import DECODERS, grid, recognise
 from edge_app.contract.preprocess import InputSpec
-from edge_app.errors import ModelError
-from edge_app.heads import DECODERS, grid, recognise
 
 SPEC = InputSpec(width_px=64, height_px=96)
 ANCHORS = 8 * 12 + 4 * 6 + 2 * 3  # strides 8, 16, 32
@@ -120,5 +120,5 @@ def test_recognised(shape, classes, named, expected) -> None:
     ],
 )
 def test_ambiguous_or_foreign_shapes_are_refused(shape, classes, named, said) -> None:
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(HeadError, match=said):
         recognise(shape, SPEC, classes, named)
