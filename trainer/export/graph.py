@@ -84,13 +84,14 @@ def half(model: ModelProto) -> ModelProto:
     changed = _copy(model)
     graph, floats = changed.graph, _float_values(model)
     apart = outside(model)
-    narrow = {name for node in graph.node if node.name not in apart for name in node.output}
+    single = _always_single(model)
+    narrow = {name for node in graph.node if node.name not in apart for name in node.output} - single
     _narrow_weights(changed, apart)
     nodes: list[Any] = []
     cast: set[str] = set()
     for node in graph.node:
         inside = node.name not in apart
-        for place, name in enumerate(node.input):
+        for place, name in _values(node):
             if name in floats and (name in narrow) != inside:
                 wanted = f"{name}_{'half' if inside else 'single'}"
                 if wanted not in cast:
@@ -98,7 +99,7 @@ def half(model: ModelProto) -> ModelProto:
                     nodes.append(helper.make_node("Cast", [name], [wanted], name=f"{wanted}_cast", to=kind))
                     cast.add(wanted)
                 node.input[place] = wanted
-        if inside:
+        if inside and not single & set(node.output):
             _narrow_attributes(node)
         nodes.append(node)
     graph.ClearField("node")
@@ -152,12 +153,23 @@ def _float_values(model: ModelProto) -> set[str]:
     return {item.name for item in items if item.type.tensor_type.elem_type == TensorProto.FLOAT}
 
 
+def _values(node: NodeProto) -> list[tuple[int, str]]:
+    """Place and name of the inputs that may be of either precision; how much `Resize` scales is always float32."""
+    found = list(enumerate(node.input))
+    return found[:1] if node.op_type == "Resize" else found
+
+
+def _always_single(model: ModelProto) -> set[str]:
+    return {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:] if name}
+
+
 def _narrow_weights(model: ModelProto, apart: set[str]) -> None:
     """Float weights of the body become float16; those that head or tail use too exist twice then."""
     from onnx import TensorProto, numpy_helper
 
     used_apart = {name for node in model.graph.node if node.name in apart for name in node.input}
-    used_inside = {name for node in model.graph.node if node.name not in apart for name in node.input}
+    used_apart |= _always_single(model)
+    used_inside = {name for node in model.graph.node if node.name not in apart for _, name in _values(node)}
     renamed: dict[str, str] = {}
     for item in list(model.graph.initializer):
         if item.data_type != TensorProto.FLOAT or item.name not in used_inside:
@@ -172,7 +184,7 @@ def _narrow_weights(model: ModelProto, apart: set[str]) -> None:
             renamed[item.name] = name
     for node in model.graph.node:
         if node.name not in apart:
-            for place, name in enumerate(node.input):
+            for place, name in _values(node):
                 node.input[place] = renamed.get(name, name)
 
 

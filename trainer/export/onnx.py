@@ -98,16 +98,21 @@ def check_against_torch(model: Model, exported: ModelProto, pixels: NDArray[np.u
 
 def rows_of(exported: ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(N, D) float32 rows of pictures (N, H, W, 3) uint8 in the network's channel order, on ONNX Runtime's CPU."""
+    session = session_of(exported)
+    blocks = [
+        session.run(None, {IMAGES: planes(pixels[first : first + BATCH])})[0] for first in range(0, len(pixels), BATCH)
+    ]
+    return np.concatenate(blocks).astype(np.float32)
+
+
+def session_of(model: ModelProto) -> Any:
+    """The model on ONNX Runtime's CPU, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(exported.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    blocks = [
-        session.run(None, {IMAGES: planes(pixels[first : first + BATCH])})[0] for first in range(0, len(pixels), BATCH)
-    ]
-    return np.concatenate(blocks).astype(np.float32)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from edge_app.contract.bundle_manifest import Calibration
 from trainer.data.records import Crops
 from trainer.errors import ConfigurationError, DataError
 from trainer.export.graph import outside, unquantized
-from trainer.export.onnx import IMAGES, planes
+from trainer.export.onnx import planes
 from trainer.export.quiet import quietly
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def quantize(
             optimise(
                 str(source),
                 quantize_mode="int8",
-                calibration_data={IMAGES: planes(pixels)},
+                calibration_data={exported.graph.input[0].name: planes(pixels)},
                 calibration_method=ranges,
                 calibration_eps=["cpu"],
                 high_precision_dtype="fp32",

@@ -1,9 +1,10 @@
 """Which layers suffer from INT8, and the fewest of them to leave out so that the gate passes.
 
 A layer's cost is measured alone: every Q/DQ pair of the network is taken out but those before this layer, and the cost
-is 1 − the mean cosine with the float rows. Then layers are left out of INT8 in the order of their costs, 1, 2, 4, …,
-until the network passes or the budget is spent. Costs do not simply add up; a measured order is still a good one. The
-order comes from calibration crops; only its length is chosen on the crops of the gate, among ten lengths or so.
+is 1 − the mean cosine with the float rows, or 1 − the mean likeness of boxes (`trainer.metrics.detection`). Then layers
+are left out of INT8 in the order of their costs, 1, 2, 4, …, until the network passes or the budget is spent. Costs do
+not simply add up; a measured order is still a good one. The order comes from calibration data; only its length is chosen
+on the data of the gate, among ten lengths or so.
 """
 
 from __future__ import annotations
@@ -37,11 +38,23 @@ def costs(
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, float]:
     """Layer → 1 − mean cosine when it alone is quantized, for pictures (N, H, W, 3) and their (N, D) float rows."""
+
+    def loss(model: ModelProto) -> float:
+        return float(1 - np.einsum("nd,nd->n", rows_of(model, pixels), float_rows).mean())
+
+    return losses_alone(quantized, loss, progress)
+
+
+def losses_alone(
+    quantized: ModelProto,
+    loss: Callable[[ModelProto], float],
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> dict[str, float]:
+    """Layer → what `loss` says when it alone is quantized."""
     layers = quantized_layers(quantized)
     found = {}
     for number, layer in enumerate(layers, 1):
-        rows = rows_of(unquantized(quantized, set(layers) - {layer}), pixels)
-        found[layer] = float(1 - np.einsum("nd,nd->n", rows, float_rows).mean())
+        found[layer] = loss(unquantized(quantized, set(layers) - {layer}))
         progress(number, len(layers))
     return found
 
