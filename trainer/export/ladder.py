@@ -43,16 +43,16 @@ class Candidate:
 
 
 AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
-Judged = TypeVar("Judged", bound=Candidate, covariant=True)
+Judged_co = TypeVar("Judged_co", bound=Candidate, covariant=True)
 
 
-class Bench(Protocol[Judged]):
+class Bench(Protocol[Judged_co]):
     """A float network, and what smaller ones are made from and measured on."""
 
     @property
     def plain(self) -> ModelProto: ...
 
-    def judge(self, precision: Precision, model: ModelProto) -> Judged:
+    def judge(self, precision: Precision, model: ModelProto) -> Judged_co:
         """What the gate says, on data that made no choice about the model."""
 
     def quantize(self) -> ModelProto:
