@@ -1,4 +1,8 @@
-"""The labelling step of every clustering method: neighbours → Jaccard graph → DBSCAN → report of the quality."""
+"""The labelling step of every clustering method: neighbours → Jaccard graph → DBSCAN → report of the quality.
+
+With capture times it clusters twice: what the first clusters say about the ways between cameras moves the distances of
+the second (`trainer.clustering.transit`).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,9 @@ from pydantic import Field, model_validator
 from trainer.clustering.dbscan import DbscanSettings, dbscan
 from trainer.clustering.jaccard import Graph, JaccardSettings, jaccard_graph
 from trainer.clustering.knn import NeighbourSettings, nearest
-from trainer.clustering.quality import EpsTrial, Quality, choose_eps, measure
+from trainer.clustering.quality import EpsChoice, EpsTrial, Quality, choose_eps, measure
 from trainer.clustering.site import Spans, kept_apart
+from trainer.clustering.transit import by_time, reach_before, transits_of
 from trainer.settings import Settings
 
 
@@ -56,25 +61,34 @@ def cluster(
     settings: ClusterSettings,
     cameras: NDArray[np.int64] | None = None,
     apart: Spans | None = None,
+    times_s: NDArray[np.float64] | None = None,
 ) -> Clustering:
-    """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used by the quality report only;
-    pairs that `apart` says one camera saw together are taken out of the graph before it is clustered."""
+    """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used with `times_s` and by the quality
+    report. Pairs that `apart` says one camera saw together are taken out of the graph before it is clustered;
+    `times_s` (N,) float64, nan = unknown, weigh its pairs."""
     reach = max(settings.eps_candidates, default=settings.dbscan.eps)
     marks = [time.perf_counter()]
     neighbours = nearest(features, settings.jaccard.k1, settings.neighbours)
     marks.append(time.perf_counter())
-    graph = jaccard_graph(features, neighbours, settings.jaccard, reach, settings.workers)
+    far = reach if times_s is None else reach_before(reach)
+    graph = jaccard_graph(features, neighbours, settings.jaccard, far, settings.workers)
     if apart is not None:
         graph = kept_apart(graph, apart)
     marks.append(time.perf_counter())
-    if settings.eps_candidates:
-        choice = choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)
-        eps, labels, trials = choice.eps, choice.labels, choice.trials
-    else:
-        eps, labels, trials = settings.dbscan.eps, dbscan(graph, settings.dbscan), ()
+    choice = _labels_of(graph, settings)
+    if times_s is not None and cameras is not None:
+        graph = by_time(graph, transits_of(choice.labels, cameras, times_s), reach)
+        choice = _labels_of(graph, settings)
     marks.append(time.perf_counter())
-    quality = measure(labels, graph.both(), cameras)
+    quality = measure(choice.labels, graph.both(), cameras)
     marks.append(time.perf_counter())
     stages = ("neighbours", "jaccard", "dbscan", "quality")
     seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(labels, eps, quality, trials, seconds, graph)
+    return Clustering(choice.labels, choice.eps, quality, choice.trials, seconds, graph)
+
+
+def _labels_of(graph: Graph, settings: ClusterSettings) -> EpsChoice:
+    """Clusters at the given eps, or at the one of the candidates that the silhouette prefers."""
+    if settings.eps_candidates:
+        return choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)
+    return EpsChoice(settings.dbscan.eps, dbscan(graph, settings.dbscan), ())

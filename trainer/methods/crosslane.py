@@ -18,7 +18,8 @@ What is taken, and what is new:
   online positive; so a third of the crops is not lost while the clusters are still poor.
 - Labels: each camera's mean is taken away before crops are compared; eps is chosen anew in every epoch, without labels,
   by the silhouette; crops of one tracklet are pulled together, and tracks that one camera saw at the same time are
-  kept apart (`trainer.clustering.site`).
+  kept apart (`trainer.clustering.site`); how long the ways between cameras take is learned from the clusters, which
+  are then found anew with what time says (`trainer.clustering.transit`).
 
 Everything falls back: crops without a camera number count as one camera more; without tracklets and times the labels
 come from the pictures alone.
@@ -55,8 +56,8 @@ from trainer.proxies import (
 )
 
 CLUSTERS = ClusterSettings(
-    jaccard=JaccardSettings(k1=30, k2=6), eps_candidates=(0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
-)  # fmt: skip
+    jaccard=JaccardSettings(k1=30, k2=6), eps_candidates=(0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+)
 
 
 class CrosslaneSettings(OnlineSettings):
@@ -64,8 +65,8 @@ class CrosslaneSettings(OnlineSettings):
 
     name: Literal["crosslane"] = "crosslane"
     labels: LabelSettings = LabelSettings(
-        clustering=CLUSTERS, camera_centred=True, track_weight=0.5, keep_apart=True
-    )  # fmt: skip
+        clustering=CLUSTERS, camera_centred=True, track_weight=0.5, keep_apart=True, transits=True
+    )
     """The clusters of an epoch, before they are split by camera."""
     sampler: ProxySamplerSettings = ProxySamplerSettings(proxies=16, crops=4, steps=100)
     """The batches of an epoch."""

@@ -25,6 +25,9 @@ class LabelSettings(Settings):
     """Weight of the mean of a crop's tracklet in its feature. Uses tracklets, where they are known."""
     keep_apart: bool = False
     """Take pairs of crops out of the graph whose tracks one camera saw at the same time. Uses tracklets and times."""
+    transits: bool = False
+    """Learn from the clusters how long the ways between cameras take, and cluster again by it. Uses cameras and times,
+    where they are known."""
 
 
 def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
@@ -33,7 +36,8 @@ def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSetting
     if settings.camera_centred:
         features = camera_centred(features, crops.cameras)
     spans = spans_of(crops.tracklets, crops.cameras, crops.times_s) if settings.keep_apart else None
-    return cluster(features, settings.clustering, crops.cameras, spans)
+    times_s = crops.times_s if settings.transits and np.isfinite(crops.times_s).any() else None
+    return cluster(features, settings.clustering, crops.cameras, spans, times_s)
 
 
 def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:

@@ -32,7 +32,7 @@ def names(crops):
 def test_market1501(tmp_path):
     root = tree(
         tmp_path / "market",
-        "bounding_box_train/0007_c2s1_000451_03.jpg",
+        "bounding_box_train/0007_c2s3_000500_03.jpg",
         "bounding_box_train/0002_c1s1_000451_03.jpg",
         "query/0003_c6s1_000001_00.jpg",
         "bounding_box_test/0003_c1s1_000001_01.jpg",
@@ -40,9 +40,9 @@ def test_market1501(tmp_path):
         "bounding_box_test/-1_c3s1_000001_01.jpg",
     )
     found = layouts.read(root)
-    assert names(found.train) == ["0002_c1s1_000451_03.jpg", "0007_c2s1_000451_03.jpg"]
+    assert names(found.train) == ["0002_c1s1_000451_03.jpg", "0007_c2s3_000500_03.jpg"]
     assert found.train.cameras.tolist() == [0, 1]
-    assert np.isnan(found.train.times_s).all()
+    assert found.train.times_s.tolist() == [7200 + 451 / 25, 3 * 7200 + 20]
     assert isinstance(found.test, FixedTest)
     assert found.test.query.truth.identities.tolist() == [3]
     assert found.test.query.truth.cameras.tolist() == [5]
@@ -60,6 +60,7 @@ def test_dukemtmc_has_the_same_layout(tmp_path):
     )
     found = layouts.read(root, "dukemtmc")
     assert found.train.cameras.tolist() == [1]
+    assert np.isnan(found.train.times_s).all()
     assert found.test.query.crops.cameras.tolist() == [7]
 
 

@@ -1,0 +1,117 @@
+"""What time says about pairs of crops: how long the way from camera to camera takes is learned from the clusters.
+
+Symbols: crops i, j seen by cameras a, b at times t_i, t_j; Δ = t_j − t_i; s_ij = 1 − Jaccard distance.
+
+    r_ab(Δ) = P(Δ | i, j in one cluster, a, b) / P(Δ | any i, j of a, b)       as histograms over bins of |Δ| that grow
+    s'_ij   = min(1, s_ij · 2√r / (√r + 1))                                    r = r_ab(t_j − t_i)
+
+Where the ways have no usual duration r is 1 and nothing moves. Clocks of cameras may differ by any constant: r_ab is a
+table of its own for each ordered pair. The root, because the clusters that r is counted on are partly wrong; both
+counts are drawn together by SHRINKAGE pairs, so that a way that was hardly seen decides nothing.
+
+Related: Wang et al., "Spatial-Temporal Person Re-identification" (AAAI 2019), arXiv 1812.03282, learns such histograms
+from labelled identities and adds them to the ranking. Here they come from the clusters of appearance alone, without
+labels, and shape the graph that is clustered again; the network itself never sees time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.clustering.jaccard import Graph, Rows
+
+Integers = NDArray[np.int64]
+Seconds = NDArray[np.float64]
+
+_OUTWARD = np.geomspace(1, 30_000, 24)  # from a second to a working day
+EDGES_S = np.concatenate([-_OUTWARD[::-1], _OUTWARD])  # (48,) between 49 bins; the outermost have no end
+BINS = len(EDGES_S) + 1
+SHRINKAGE = 50  # pairs
+BLOCK = 1 << 20  # pairs that are weighed together, to bound the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Transits:
+    """How much likelier a wait is within one identity than by chance."""
+
+    ratios: NDArray[np.float64]  # (C, C, BINS): from camera, to camera, bin of the wait; 1 = says nothing
+    cameras: Integers  # (N,) row of each crop in `ratios`; −1 = unknown
+    times_s: Seconds  # (N,); nan = unknown
+
+    def weigh(self, first: Integers, second: Integers) -> NDArray[np.float64]:
+        """The ratios of pairs of crop numbers (E,); 1 where a camera or a time is unknown."""
+        waits = self.times_s[second] - self.times_s[first]
+        known = np.isfinite(waits) & (self.cameras[first] >= 0) & (self.cameras[second] >= 0)
+        bins = np.searchsorted(EDGES_S, np.where(known, waits, 0.0), side="right")
+        return np.where(known, self.ratios[self.cameras[first], self.cameras[second], bins], 1.0)
+
+
+def transits_of(labels: Integers, cameras: Integers, times_s: Seconds) -> Transits:
+    """Learn from labels (N,), −1 = outlier, cameras (N,), −1 = unknown, and times (N,), nan = unknown.
+
+    O(C·N·BINS·log N) for C cameras; no pair is ever written down.
+    """
+    known = (cameras >= 0) & np.isfinite(times_s)
+    names = np.unique(cameras[known])
+    place = np.where(known, np.searchsorted(names, cameras), -1)
+    clustered = known & (labels >= 0)
+    ratios = np.ones((len(names), len(names), BINS))
+    for a in range(len(names)):
+        for b in range(len(names)):
+            chance, same = (
+                _waits(*(_in_groups(groups, times_s, rows & (place == camera)) for camera in (a, b)), a == b)
+                for groups, rows in ((np.zeros_like(labels), known), (labels, clustered))
+            )
+            if chance.sum():
+                expected = chance / chance.sum()
+                found = (same + SHRINKAGE * expected) / (same.sum() + SHRINKAGE)
+                ratios[a, b] = np.divide(found, expected, out=np.ones(BINS), where=expected > 0)
+    return Transits(ratios, place, times_s)
+
+
+def by_time(graph: Graph, transits: Transits, reach: float) -> Graph:
+    """The graph with every pair's similarity moved by its wait; pairs that are then farther than `reach` are left out.
+    To be whole it must come from a graph of `reach_before(reach)`. O(pairs)."""
+    half = graph.half
+    rows = np.repeat(np.arange(len(half), dtype=np.int32), np.diff(half.starts))
+    moved = np.empty_like(half.values)
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        root = np.sqrt(transits.weigh(rows[block], half.columns[block]))
+        moved[block] = 1 - np.minimum(1, (1 - half.values[block]) * 2 * root / (root + 1))
+    kept = moved <= reach
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(half)))])
+    return Graph(Rows(starts.astype(half.starts.dtype), half.columns[kept], moved[kept]), reach)
+
+
+def reach_before(reach: float) -> float:
+    """The farthest distance that time can still bring down to `reach`: a similarity at most doubles."""
+    return (1 + reach) / 2
+
+
+def _in_groups(groups: Integers, times_s: Seconds, rows: NDArray[np.bool_]) -> tuple[Integers, Seconds]:
+    return groups[rows], times_s[rows]
+
+
+def _waits(first: tuple[Integers, Seconds], second: tuple[Integers, Seconds], alike: bool) -> NDArray[np.float64]:
+    """Pairs of one group by their wait, (BINS,); without those of a crop with itself where both sides are `alike`.
+
+    Groups are laid so far apart on one time line that no edge reaches from one to the next.
+    """
+    (groups, times_s), (others, other_times_s) = first, second
+    if not len(groups) or not len(others):
+        return np.zeros(BINS)
+    begin_s = min(times_s.min(), other_times_s.min())
+    stride_s = max(times_s.max(), other_times_s.max()) - begin_s + 2 * EDGES_S[-1]
+    line = np.sort(others * stride_s + other_times_s - begin_s)
+    base = groups * stride_s
+    before, after = (np.searchsorted(line, base + side).sum() for side in (-EDGES_S[-1], stride_s - EDGES_S[-1]))
+    here = base + times_s - begin_s
+    below = [np.searchsorted(line, here + edge, side="left").sum() for edge in EDGES_S]
+    counts = np.diff(np.array([before, *below, after], np.float64))
+    if alike:
+        counts[BINS // 2] -= len(groups)
+    return counts
