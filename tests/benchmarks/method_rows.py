@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +50,26 @@ def cases(rows: list[Row], kind: str) -> list[dict[str, Any]]:
     return found
 
 
-def accuracy_table(rows: list[Row], case: dict[str, Any] | None) -> list[str]:
-    """Lines of Markdown: a row per method, `not measured` where there is no row; the start above them."""
+def accuracy_table(rows: list[Row], case: dict[str, Any] | None, variants: dict[str, str]) -> list[str]:
+    """Lines of Markdown: a row per method, `not measured` where there is no row; the start above them, variants that
+    were run (name → title) below."""
     lines = ["| method | mAP | R1 | clusters | minutes | seeds | cameras |", "|---|---|---|---|---|---|---|"]
     chosen = [row for row in rows if row["case"] == case and "after" in row]
     failed = [row["method"] for row in rows if row["case"] == case and "failed" in row]
     start = [row for row in chosen if row["kind"] == "start"]
     scores = [spread([row["after"][name] for row in start]) for name in ("mAP", "R1")]
     lines.append(f"| without adaptation | {' | '.join(scores)} | – | – | – | – |")
-    for name, card in CARDS.items():
+    titles = {
+        name: f"{card.title} (a reading)" * (card.code == "reading") or card.title for name, card in CARDS.items()
+    }
+    titles |= {name: title for name, title in variants.items() if any(row["method"] == name for row in chosen)}
+    for name, title in titles.items():
         runs = [row for row in chosen if row["method"] == name]
         scores = [spread([row["after"][score] for row in runs]) for score in ("mAP", "R1")]
         clusters = spread([row["clusters"] for row in runs], 0)
         minutes = spread([row["minutes"] for row in runs])
         seeds = (str(len(runs)) if runs else "–") + f", {failed.count(name)} failed" * (name in failed)
-        cameras = card.cameras.partition(":")[0]
-        title = f"{card.title} (a reading)" if card.code == "reading" else card.title
+        cameras = CARDS[name].cameras.partition(":")[0] if name in CARDS else ""
         lines.append(f"| {title} | {' | '.join(scores)} | {clusters} | {minutes} | {seeds} | {cameras} |")
         with_term = [row["with_camera_term"] for row in runs if row.get("with_camera_term")]
         if with_term:
@@ -98,10 +103,11 @@ def describe(case: dict[str, Any]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in parts.items())
 
 
-def markdown(rows: list[Row]) -> str:
-    """All tables; without rows, empty ones."""
+def markdown(rows: list[Row], variants: dict[str, str]) -> str:
+    """All tables; without rows, empty ones. `variants` are named rows beside the methods."""
     lines = []
-    for kind, table in (("run", accuracy_table), ("step", step_table)):
+    accuracy = partial(accuracy_table, variants=variants)
+    for kind, table in (("run", accuracy), ("step", step_table)):
         for case in cases(rows, kind) or [None]:
             lines += [describe(case) + ":" if case else NOT_MEASURED.capitalize() + " yet:", "", *table(rows, case), ""]
     return "\n".join(lines).strip()

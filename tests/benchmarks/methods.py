@@ -2,14 +2,19 @@
 
     export PYTHONPATH=.
     python tests/benchmarks/methods.py DATA --model network.onnx --json rows.json --table [--settings]
-        [--height 128] [--width 64] [--images 128000] [--epochs 20] [--seeds 0 1 2] [--methods scl tcrl]
-        [--set key=value …]
+        [--height 192] [--width 96] [--images 38400] [--epochs 6] [--seeds 0 1 2] [--methods scl tcrl]
+        [--ablation] [--set key=value …]
     python tests/benchmarks/methods.py DATA --model network.onnx --json rows.json --step
     python tests/benchmarks/methods.py --json rows.json
 
 DATA has the layout of Market-1501. A run is one row of the file; what is there already is not run again, so the command
 can be stopped and repeated. Without DATA the rows are printed as Markdown tables. `--set` changes every run, as in
 `trainer train`, and makes a table of its own. Whoever changes OVERRIDES below begins a new file.
+
+Equal terms: a paper's method keeps its losses, memories and weights, and gets what is nobody's merit like all others:
+optimiser, running mean, batches of 64, and clusters of k1 30 whose eps is chosen in every epoch without labels (SpCL,
+whose three clusterings belong together, keeps one eps: the choice at the start). `--ablation` adds the steps from O2CAP
+to Crosslane, one change each.
 
 Equal cost: `--images` pictures go forward and backward through the network in every run, whatever the batch; a masked
 view is a picture. `--epochs` is the number of clusterings; SCL, which has none, makes as many passes over the crops as
@@ -20,11 +25,12 @@ identities and trains on the others.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import method_rows
 import method_steps
@@ -44,38 +50,56 @@ from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import join
 from trainer.runlog import commit_of
 
+
+class Variant(NamedTuple):
+    """One step from O2CAP to Crosslane."""
+
+    title: str
+    method: str
+    changes: dict[str, Any]  # of the group `method`, on top of OVERRIDES
+
+
 COMMON: dict[str, Any] = {
-    "model": {"backbone": "onnx", "unfold_batch_norm": True, "pooling": "average", "ghost_group": 64},
+    "model": {"backbone": "onnx", "unfold_batch_norm": True, "pooling": "average", "ghost_group": 64, "bf16": True},
     "optimiser": {"name": "adam", "rate": 3.5e-4, "weight_decay": 5e-4, "schedule": "cosine", "warmup_epochs": 1},
     "average": 0.99,
 }
-BY_CLUSTERS = {"labels": {"camera_centred": True}, "sampler": {"clusters": 16, "crops": 4}}
+JACCARD = {"k1": 30, "k2": 6}
+LABELS = {"clustering": {"jaccard": JACCARD, "eps_candidates": [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6]}}
+BY_CLUSTERS = {"method": {"labels": LABELS, "sampler": {"clusters": 16, "crops": 4}}}
+BY_PROXIES = {"method": {"labels": LABELS, "sampler": {"proxies": 16, "crops": 4}}}
 OVERRIDES: dict[str, dict[str, Any]] = {
-    "cluster_contrast": {"method": BY_CLUSTERS},
-    "spcl": {"method": {"sampler": {"clusters": 16, "crops": 4}}, "model": {"ghost_group": 16}},
-    "gracl": {"method": BY_CLUSTERS},
-    "scl": {
-        "method": {"batch": 8},
-        "model": {"ghost_group": 8},
-        "optimiser": {"name": "sgd", "rate": 1e-3, "schedule": "constant", "warmup_epochs": 0},
-    },
-    "cap": {"method": {"offline_from_epoch": 2}, "model": {"ghost_group": 32}},
-    "o2cap": {"model": {"ghost_group": 32}},
-    "tcrl": {"method": BY_CLUSTERS},
+    "cluster_contrast": BY_CLUSTERS,
+    "spcl": {"method": {"clustering": {"jaccard": JACCARD, "dbscan": {"eps": 0.45}}}},
+    "gracl": BY_CLUSTERS,
+    "scl": {"method": {"batch": 64, "warmup_epochs": 1}},
+    "cap": {"method": {**BY_PROXIES["method"], "offline_from_epoch": 2}},
+    "o2cap": BY_PROXIES,
+    "tcrl": BY_CLUSTERS,
     "crosslane": {},
+}
+CENTRED = {**LABELS, "camera_centred": True}
+NO_TIME = {"transits": False}
+ABLATION: dict[str, Variant] = {
+    "o2cap_centred": Variant("O2CAP, cameras centred before clustering", "o2cap", {"labels": CENTRED}),
+    "crosslane_plain": Variant(
+        "… every crop weighs alike, no push from the own cluster", "crosslane", {"labels": NO_TIME, "singles": False}
+    ),
+    "crosslane_no_time": Variant("… crops without a cluster keep rows", "crosslane", {"labels": NO_TIME}),
 }
 
 
 def settings_of(name: str, seed: int, options: argparse.Namespace, data: Path) -> config.TrainSettings:
     """The run of one method: common settings, the method's own, the equal number of pictures, then the command line."""
+    name, changes = (ABLATION[name].method, ABLATION[name].changes) if name in ABLATION else (name, {})
     values: dict[str, Any] = {
         "data": {"root": str(data), "input": {"height_px": options.height, "width_px": options.width}},
         "method": {"name": name},
         "epochs": options.epochs,
         "seed": seed,
     }
-    for group in (COMMON, OVERRIDES[name], {"model": {"weights": str(options.model)}}):
-        merge(values, group)
+    for group in (COMMON, OVERRIDES[name], {"model": {"weights": str(options.model)}, "method": changes}):
+        merge(values, copy.deepcopy(group))
     method = config.parse(values, name).method
     pictures = CARDS[name].passes * (method.batch if name == "scl" else method.sampler.batch)
     steps = options.images // pictures
@@ -211,16 +235,19 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="train and measure")
     parser.add_argument("--step", action="store_true", help="time a training step")
     parser.add_argument("--settings", action="store_true", help="measure on a third of the training identities")
-    parser.add_argument("--methods", nargs="+", default=list(CARDS), choices=list(CARDS))
+    parser.add_argument("--methods", nargs="+", default=list(CARDS), choices=[*CARDS, *ABLATION])
+    parser.add_argument("--ablation", action="store_true", help="also the steps from O2CAP to Crosslane")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--height", type=int, default=128)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--images", type=int, default=128_000, help="pictures through the network in a run")
-    parser.add_argument("--epochs", type=int, default=20, help="clusterings in a run")
+    parser.add_argument("--height", type=int, default=192)
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--images", type=int, default=38_400, help="pictures through the network in a run")
+    parser.add_argument("--epochs", type=int, default=6, help="clusterings in a run")
     parser.add_argument("--steps", type=int, default=20, help="timed steps")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="key=value")
     options = parser.parse_args()
+    if options.ablation:
+        options.methods += [name for name in ABLATION if name not in options.methods]
     if options.table and options.data:
         with tempfile.TemporaryDirectory() as folder:
             chosen = options.data
@@ -228,7 +255,8 @@ def main() -> None:
             table(options, data)
     if options.step and options.data:
         step(options)
-    print(method_rows.markdown(method_rows.read(options.json)))
+    titles = {name: variant.title for name, variant in ABLATION.items()}
+    print(method_rows.markdown(method_rows.read(options.json), titles))
 
 
 if __name__ == "__main__":
