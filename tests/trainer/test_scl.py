@@ -64,7 +64,7 @@ def test_a2_mining(weight, positive, negatives):
     distances = ranking_distances(Crowd(*(part[:1] for part in crowd)), crowd, chosen)
     if weight == 0.05:
         near(distances[0], [0.05, 0.170615, 0.145632, 1.007596, 1.626352, 4])
-    assert nearest_keys(torch.tensor([0]), distances, 3).tolist() == [[0, positive, *negatives]]
+    assert nearest_keys(torch.tensor([0]), distances, 3, 3).tolist() == [[0, positive, *negatives]]
 
 
 def test_a3_loss_and_gradient():
@@ -146,10 +146,13 @@ def problem(seed, crops=40, batch=6, dimension=8, stripes=4):
 def test_mining_is_the_plain_loop(seed, count):
     banks, crops, own, _ = problem(seed)
     chosen = SclSettings(stripes=4, camera_weight=0.3, whole_share=0.4)
-    keys = nearest_keys(own, ranking_distances(crops, banks, chosen), count)
-    for number, crop in enumerate(own.tolist()):
-        expected = ranked([part[number] for part in crops], banks, crop, chosen)
-        assert keys[number].tolist() == [crop, *expected[:count]]
+    for positives in {0, 1, min(7, count), count}:
+        keys = nearest_keys(own, ranking_distances(crops, banks, chosen), positives, count)
+        for number, crop in enumerate(own.tolist()):
+            expected = ranked([part[number] for part in crops], banks, crop, chosen)[:count]
+            first, rest = keys[number].split([1 + positives, count - positives])
+            assert first.tolist() == [crop, *expected[:positives]]
+            assert sorted(rest.tolist()) == sorted(expected[positives:])
 
 
 @settings(max_examples=40, deadline=None)
@@ -159,13 +162,13 @@ def test_keys_hold_the_crop_once_and_nobody_twice(seed, crops, wanted):
     count = min(wanted, crops - 1)
     distances = ranking_distances(batch, banks, SclSettings(stripes=4))
     shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(crops))[: count + 1]
-    nearest, random = nearest_keys(own, distances, count), random_keys(own, shuffled)
+    nearest, random = nearest_keys(own, distances, 1, count), random_keys(own, shuffled)
     for keys in (nearest, random):
         assert keys.shape == (len(own), count + 1)
         assert torch.equal(keys[:, 0], own)
         assert all(len(set(row)) == count + 1 for row in keys.tolist())
     shifted = distances + torch.arange(len(own))[:, None]
-    assert torch.equal(nearest_keys(own, shifted, count), nearest)
+    assert torch.equal(nearest_keys(own, shifted, count, count), nearest_keys(own, distances, count, count))
 
 
 def test_one_camera_or_none_changes_no_ranking():
@@ -173,9 +176,9 @@ def test_one_camera_or_none_changes_no_ranking():
     orders = []
     for number in (0, -1):
         one, all_of_one = (part._replace(cameras=torch.full_like(part.cameras, number)) for part in (crops, banks))
-        orders.append(nearest_keys(own, ranking_distances(one, all_of_one, SclSettings(stripes=4)), 30))
+        orders.append(nearest_keys(own, ranking_distances(one, all_of_one, SclSettings(stripes=4)), 30, 30))
     plain = ranking_distances(crops, banks, SclSettings(stripes=4, camera_weight=0))
-    assert all(torch.equal(order, nearest_keys(own, plain, 30)) for order in orders)
+    assert all(torch.equal(order, nearest_keys(own, plain, 30, 30)) for order in orders)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -183,7 +186,7 @@ def test_one_camera_or_none_changes_no_ranking():
 def test_a_step_is_the_plain_loop_clean_and_faithful(seed, positives):
     banks, crops, own, mixture = problem(seed)
     chosen = SclSettings(stripes=4, positives=5)
-    keys = nearest_keys(own, ranking_distances(crops, banks, chosen), 20)
+    keys = nearest_keys(own, ranking_distances(crops, banks, chosen), 5, 20)
     out = Out(crops.whole.requires_grad_(), crops.stripes.requires_grad_(), keys)
     weights = torch.tensor(coefficients(chosen), dtype=DOUBLE)[: 1 + positives]
 
