@@ -2,7 +2,8 @@
 
     PYTHONPATH=. python tests/benchmarks/pseudo_labels.py MODEL DATA [--k1 20 30] [--json FILE]
 
-DATA has the layout of Market-1501. One line per k1, eps and choice of centring the cameras: clusters, the largest one,
+DATA has the layout of Market-1501. One line per k1, eps and choice of centring the cameras and of learning the ways
+between them from time: clusters, the largest one,
 share of outliers, silhouette (label-free, what `eps_candidates` chooses by) and adjusted Rand index (with labels, and
 therefore only here). Of an ONNX file, the features are those of the trunk that would be trained.
 """
@@ -11,27 +12,28 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainer.clustering.quality import adjusted_rand
-from trainer.clustering.recluster import ClusterSettings, cluster
 from trainer.commands import load_network
 from trainer.config import PERSON_INPUT
 from trainer.data import market1501
 from trainer.data.cache import cached
+from trainer.data.records import Crops
 from trainer.extract import ExtractSettings, features_of
-from trainer.methods.labels import camera_centred
+from trainer.methods.labels import LabelSettings, clusters
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import join
 
-EPS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+EPS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
-def features_and_truth(model: Path, data: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit rows (N, D) float32, cameras (N,) and identities (N,) of the training crops."""
+def features_and_truth(model: Path, data: Path, cache: Path) -> tuple[np.ndarray, Crops, np.ndarray]:
+    """Unit rows (N, D) float32, and the training crops with their identities (N,)."""
     labelled = market1501.labelled_train(data)
     if model.suffix == ".onnx":
         settings = ModelSettings(backbone="onnx", weights=model, pooling="average", unfold_batch_norm=False)
@@ -43,17 +45,18 @@ def features_and_truth(model: Path, data: Path, cache: Path) -> tuple[np.ndarray
     processes = join()
     rows = features_of(network.to(processes.device), pictures.pixels, spec, ExtractSettings(), processes)
     kept = labelled.take(pictures.kept)
-    return rows, kept.crops.cameras, kept.identities
+    return rows, kept.crops, kept.identities
 
 
-def line(features: np.ndarray, cameras: np.ndarray, identities: np.ndarray, k1: int, eps: float) -> dict[str, Any]:
+def line(features: np.ndarray, crops: Crops, identities: np.ndarray, settings: LabelSettings) -> dict[str, Any]:
     """One clustering, without labels and against them."""
-    chosen = ClusterSettings.model_validate({"jaccard": {"k1": k1}, "dbscan": {"eps": eps}})
-    result = cluster(features, chosen, cameras)
+    result = clusters(features, crops, settings)
     labels = result.labels
     return {
-        "k1": k1,
-        "eps": eps,
+        "centred": settings.camera_centred,
+        "time": settings.transits,
+        "k1": settings.clustering.jaccard.k1,
+        "eps": result.eps,
         "clusters": int(labels.max()) + 1,
         "largest": int(np.bincount(labels[labels >= 0], minlength=1).max()),
         "outliers": float((labels < 0).mean()),
@@ -70,17 +73,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/crosslane").expanduser())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    features, cameras, identities = features_and_truth(arguments.model, arguments.data, arguments.cache)
-    print(f"{len(features)} crops, {len(np.unique(identities))} identities, {len(np.unique(cameras))} cameras")
+    features, crops, identities = features_and_truth(arguments.model, arguments.data, arguments.cache)
+    print(f"{len(features)} crops, {len(np.unique(identities))} identities, {len(np.unique(crops.cameras))} cameras")
     lines = []
-    for centred in (False, True):
-        rows = camera_centred(features, cameras) if centred else features
-        for k1 in arguments.k1:
-            for eps in EPS:
-                found = {"centred": centred, **line(rows, cameras, identities, k1, eps)}
-                lines.append(found)
-                print("  ".join(f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}"
-                                for key, value in found.items()), flush=True)  # fmt: skip
+    for centred, timed, k1, eps in product((False, True), (False, True), arguments.k1, EPS):
+        clustering = {"jaccard": {"k1": k1}, "dbscan": {"eps": eps}}
+        settings = LabelSettings(camera_centred=centred, transits=timed, clustering=clustering)
+        found = line(features, crops, identities, settings)
+        lines.append(found)
+        print("  ".join(f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}"
+                        for key, value in found.items()), flush=True)  # fmt: skip
     if arguments.json:
         arguments.json.write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
 
