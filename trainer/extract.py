@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import normalize
 
 from edge_app.contract.preprocess import InputSpec
-from trainer.data.transforms import normalise
+from trainer.data.transforms import AS_THEY_ARE, Transform
 from trainer.parallel import Processes
 from trainer.settings import Settings
 
@@ -34,11 +34,15 @@ def features_of(
     settings: ExtractSettings,
     processes: Processes,
     *,
+    view: Transform = AS_THEY_ARE,
+    seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.float32]:
-    """Unit rows (N, D) float32 of pictures (N, H, W, 3) uint8. Processes take turns by whole batches, so the rows do
-    not depend on how many there are; every process gets all of them.
+    """Unit rows (N, D) float32 of pictures (N, H, W, 3) uint8, as `view` shows them with the chances of `seed`.
+
+    Processes take turns by whole batches, so the rows do not depend on how many there are; every process gets all.
     """
+    draws = view.draw(len(pixels), (spec.height_px, spec.width_px), torch.Generator().manual_seed(seed))
     was_training = network.training
     network.eval()
     firsts = range(0, len(pixels), settings.batch)
@@ -46,7 +50,8 @@ def features_of(
     for number, first in enumerate(firsts):
         if number % processes.count == processes.rank:
             part = torch.from_numpy(np.array(pixels[first : first + settings.batch])).to(processes.device)
-            blocks.append(_embed(network, normalise(part, spec), settings.flip))
+            images = view.apply(part, draws.part(torch.arange(first, first + len(part))), spec)
+            blocks.append(_embed(network, images, settings.flip))
             progress(len(part))
     network.train(was_training)
     if processes.count > 1:

@@ -18,7 +18,7 @@ from trainer.data import layouts
 from trainer.data.cache import Cached, cached
 from trainer.data.loader import Chances, Loader
 from trainer.data.records import Crops, FixedTest, RandomTest
-from trainer.data.transforms import normalise
+from trainer.data.transforms import AS_THEY_ARE, Transform, normalise
 from trainer.errors import ConfigurationError, DataError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import features_of
@@ -134,11 +134,11 @@ class Session:
     def show(self, what: str, total: int) -> AbstractContextManager[Any]:
         return progress(what, total, show=not self.quiet)
 
-    def extract(self) -> NDArray[np.float32]:
-        """Unit rows (N, D) float32 of all training crops."""
+    def extract(self, view: Transform = AS_THEY_ARE, seed: int = 0) -> NDArray[np.float32]:
+        """Unit rows (N, D) float32 of all training crops, see `trainer.methods.base.Extract`."""
         with self.show("extract", len(self.crops.crops)) as advance:
-            spec, settings = self.settings.data.input, self.settings.extraction
-            return features_of(self.network, self.crops.pixels, spec, settings, self.processes, progress=advance)
+            data = self.crops.pixels, self.settings.data.input, self.settings.extraction
+            return features_of(self.network, *data, self.processes, view=view, seed=seed, progress=advance)
 
     def clusters(self, features: NDArray[np.float32]) -> Clustering:
         """The clusters of (N, D) unit rows, found as the method finds its own."""

@@ -11,6 +11,7 @@ from tiny_crops import write_market  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
 from trainer.data.loader import Chances, Loader  # noqa: E402
+from trainer.methods.tcrl import TcrlSettings  # noqa: E402
 from trainer.parallel import ALONE  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
@@ -89,6 +90,34 @@ def test_without_its_terms_it_is_cluster_contrast(crops, tmp_path):
     assert same_networks(tmp_path / "tcrl", tmp_path / "base")
     first, second = (checkpoint.load(tmp_path / name / "last.ckpt").method for name in ("tcrl", "base"))
     assert torch.equal(first["clusters"], second["memory"])
+
+
+@pytest.mark.parametrize("sides", [[], [0.3, 0.3]])
+def test_the_part_bank_of_masked_pictures(crops, tmp_path, sides):
+    """Rows of M^P are features of the covered pictures, the same whatever the blocks they are computed in, and other
+    ones in another epoch."""
+    options = {"mask": {"sides": sides}, "part_bank": "extract"}
+    session = run.Session(parsed(crops, tmp_path / "cache", **options), tmp_path / "run", ALONE, None, quiet=True)
+    session.log.close()
+    method, shown = session.method, []
+
+    def extract(*view_and_seed):
+        shown.append(view_and_seed)
+        return session.extract(*view_and_seed)
+
+    for epoch in (0, 0, 1):
+        plan = method.start_epoch(epoch, extract)
+        assert torch.equal(method.whole.rows, torch.from_numpy(session.extract()))
+        assert torch.equal(method.part.rows, torch.from_numpy(session.extract(*shown[-1])))
+        assert torch.equal(method.part.rows, method.whole.rows) == (not sides)
+    assert [len(one) for one in shown] == [0, 2] * 3
+    assert shown[1][1] == shown[3][1] != shown[5][1]
+    few = session.settings.extraction.model_copy(update={"batch": 5})
+    session.settings = session.settings.model_copy(update={"extraction": few})
+    np.testing.assert_allclose(session.extract(*shown[-1]), method.part.rows, atol=1e-5)
+    copied = run.METHODS["tcrl"](method.network, method.crops, TcrlSettings(labels=method.settings.labels), 0)
+    assert np.array_equal(copied.start_epoch(0, session.extract).labels, plan.labels)
+    assert torch.equal(copied.part.rows, copied.whole.rows)
 
 
 @pytest.mark.parametrize("one_call", [False, True])

@@ -61,6 +61,20 @@ class Transform(Protocol):
         """(B, H, W, 3) uint8 → (B, 3, H, W) float32."""
 
 
+class Plain:
+    """Normalise only."""
+
+    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> Draws:
+        nothing = torch.zeros(count, 4, dtype=torch.int64)
+        return Draws(torch.zeros(count, dtype=torch.bool), nothing[:, :2], nothing)
+
+    def apply(self, pixels: Tensor, draws: Draws, spec: InputSpec) -> Tensor:
+        return normalise(pixels, spec)
+
+
+AS_THEY_ARE = Plain()
+
+
 class Augment:
     """Flip, shift, normalise, erase."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -10,11 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer.data.transforms import Transform
+from trainer.data.transforms import AS_THEY_ARE, Transform
 from trainer.models.embedder import Embedder
 
 Out = TypeVar("Out", bound=tuple[Tensor, ...])  # a NamedTuple; every tensor has one row per crop of the batch
-Extract = Callable[[], NDArray[np.float32]]  # unit rows (N, D) float32 of all training crops, evaluation mode
+
+
+class Extract(Protocol):
+    """The network in evaluation mode over all training crops."""
+
+    def __call__(self, view: Transform = AS_THEY_ARE, seed: int = 0) -> NDArray[np.float32]:
+        """Unit rows (N, D) float32 of the crops as `view` shows them with the chances of `seed`."""
 
 
 @dataclass(frozen=True, slots=True)

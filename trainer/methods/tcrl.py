@@ -18,8 +18,10 @@ After the step: M^G[i], M^P[i] ← normalize(μ·old + (1 − μ)·u_i), M^C[k] 
 forward pass is first, so that running statistics end on whole pictures. Only whole pictures are used afterwards.
 
 Every epoch begins with M^C = means of U^G, M^G = U^G and, as the cheaper of two readings, M^P = U^G; with μ = 0.1 a
-row is nine tenths masked feature after its first visit. Outliers are neither trained on nor negatives. With batches in
-pieces, w and n are those of a piece. Bank and logits in float32: 2·N·D·4 bytes, and a few B×N arrays a step.
+row is nine tenths masked feature after its first visit. The other reading, `part_bank: extract`, takes M^P from masked
+pictures, squares drawn anew for every epoch, at one more pass over the crops. Outliers are neither trained on nor
+negatives. With batches in pieces, w and n are those of a piece. Bank and logits in float32: 2·N·D·4 bytes, and a few
+B×N arrays a step.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings
 
+UNMOVED = AugmentSettings(flip=0, pad_px=0, erase=0)
 Contrast = Literal["instances", "mean", "unit_mean", "hardest", "supcon"]
 
 
@@ -81,8 +84,8 @@ class TcrlSettings(Settings):
     """Weight of PCL(P)."""
     cluster_update: Update = "mean"
     """How M^C follows the batch; `sequential` is Cluster-Contrast's."""
-    part_bank: Literal["copy", "keep"] = "copy"
-    """M^P at the start of an epoch: a copy of U^G, or as the last epoch left it."""
+    part_bank: Literal["copy", "extract", "keep"] = "copy"
+    """M^P at the start of an epoch: a copy of U^G, features of masked pictures, or as the last epoch left it."""
     one_call: bool = False
     """Masked and whole pictures in one forward pass, in turn, so that batch norm sees both."""
     mask: MaskSettings = MaskSettings()
@@ -128,10 +131,10 @@ class TCRL:
         result = pseudo_labels(features, self.crops, self.settings.labels)
         rows, classes = torch.from_numpy(features), torch.from_numpy(result.labels)
         means = label_means(rows[classes >= 0], classes[classes >= 0], int(classes.max()) + 1)
-        kept = self.settings.part_bank == "keep" and len(self.part.rows) > 0
-        self._remember(normalize(means, dim=1), rows, self.part.rows if kept else rows, classes)
         generator = np.random.default_rng((self.seed, epoch))
         batches = plan_batches(result.labels, self.crops.cameras, self.settings.sampler, generator)
+        part = self._part_rows(rows, extract, int(generator.integers(2**63)))
+        self._remember(normalize(means, dim=1), rows, part, classes)
         return Epoch(result.labels, batches, facts_of(result))
 
     def forward(self, batch: Batch) -> Out:
@@ -184,6 +187,14 @@ class TCRL:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._remember(state["clusters"], state["whole"], state["part"], state["classes"])
+
+    def _part_rows(self, whole: Tensor, extract: Extract, seed: int) -> Tensor:
+        """M^P (N, D) at the start of an epoch, `whole` being U^G."""
+        if self.settings.part_bank == "keep" and len(self.part.rows):
+            return self.part.rows
+        if self.settings.part_bank == "extract" and self.settings.parts:
+            return torch.from_numpy(extract(Masked(UNMOVED, self.settings.mask), seed))
+        return whole
 
     def _remember(self, clusters: Tensor, whole: Tensor, part: Tensor, classes: Tensor) -> None:
         """Banks of their own, none of them shared, and the label (N,) int64 of every crop's row."""
