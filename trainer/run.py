@@ -204,12 +204,15 @@ class Session:
     def _report(self, features: NDArray[np.float32]) -> None:
         """The last network's own clusters: labels of all crops, and pictures."""
         crops, folder = self.crops.crops, self.folder / "report"
-        labels = self.clusters(features).labels
+        found = self.clusters(features)
+        labels = found.labels
         save_labels(self.folder / LABELS, labels, np.array([str(path) for path in crops.paths]))
         for name, chosen in sheets.notable_clusters(labels, crops.cameras).items():
             sheets.write_picture(folder / f"clusters_{name}.png", sheets.cluster_sheet(crops, labels, chosen))
         sheets.write_picture(folder / "outliers.png", sheets.outlier_sheet(crops, labels))
         charts.embedding_map(folder / "map.png", features, labels)
+        if found.transits is not None:
+            charts.ways(folder / "ways.png", found.transits)
         epochs, steps, tests = (read_log(self.folder, event) for event in ("epoch", "step", "test"))
         charts.curves(folder / "curves.png", epochs, steps, tests)
         if isinstance(self.test, FixedTest):

@@ -93,6 +93,7 @@ def test_the_labels_of_a_run_are_clustered_as_the_method_clusters(crops, tmp_pat
         for labels in (settings.method.labels, LabelSettings(clustering=settings.method.labels.clustering))
     )
     assert np.array_equal(load_labels(folder / run.LABELS), expected)
+    assert "Ways between cameras" in (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert not np.array_equal(expected, plain)
 
 

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="the charts need matplotlib")
 pytest.importorskip("sklearn", reason="the map needs scikit-learn")
 
+from trainer.clustering.transit import BINS, Transits
 from trainer.errors import WorldError
 from trainer.report import charts, page
 
@@ -44,6 +45,15 @@ def test_charts_take_logs_with_gaps_and_without_lines(tmp_path):
     assert [(tmp_path / name).is_file() for name in ("full.png", "empty.png", "map.png", "few.png")] == [True] * 3 + [
         False
     ]
+
+
+@pytest.mark.parametrize("cameras", [1, 6])
+def test_the_ways_of_one_camera_and_of_many_are_drawn(tmp_path, cameras):
+    ratios = np.random.default_rng(0).gamma(1, 1, (cameras, cameras, BINS))
+    ratios[0, 0, 0] = 0
+    nothing = np.zeros(0, np.int64)
+    charts.ways(tmp_path / "ways.png", Transits(ratios, np.arange(cameras), nothing, np.zeros(0)))
+    assert (tmp_path / "ways.png").read_bytes().startswith(PNG)
 
 
 def test_the_running_mean_is_of_fewer_values_at_the_beginning():

@@ -18,7 +18,7 @@ from trainer.clustering.jaccard import Graph, JaccardSettings, jaccard_graph
 from trainer.clustering.knn import NeighbourSettings, nearest
 from trainer.clustering.quality import EpsChoice, EpsTrial, Quality, choose_eps, measure
 from trainer.clustering.site import Spans, kept_apart
-from trainer.clustering.transit import by_time, reach_before, transits_of
+from trainer.clustering.transit import Transits, by_time, reach_before, transits_of
 from trainer.settings import Settings
 
 
@@ -54,6 +54,7 @@ class Clustering:
     trials: tuple[EpsTrial, ...]  # empty where eps was given
     seconds: dict[str, float]  # per stage
     graph: Graph  # what was clustered
+    transits: Transits | None = None  # what time said about its pairs; None without times
 
 
 def cluster(
@@ -76,15 +77,17 @@ def cluster(
         graph = kept_apart(graph, apart)
     marks.append(time.perf_counter())
     choice = _labels_of(graph, settings)
+    transits = None
     if times_s is not None and cameras is not None:
-        graph = by_time(graph, transits_of(choice.labels, cameras, times_s), reach)
+        transits = transits_of(choice.labels, cameras, times_s)
+        graph = by_time(graph, transits, reach)
         choice = _labels_of(graph, settings)
     marks.append(time.perf_counter())
     quality = measure(choice.labels, graph.both(), cameras)
     marks.append(time.perf_counter())
     stages = ("neighbours", "jaccard", "dbscan", "quality")
     seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(choice.labels, choice.eps, quality, choice.trials, seconds, graph)
+    return Clustering(choice.labels, choice.eps, quality, choice.trials, seconds, graph, transits)
 
 
 def _labels_of(graph: Graph, settings: ClusterSettings) -> EpsChoice:

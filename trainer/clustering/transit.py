@@ -17,6 +17,7 @@ labels, and shape the graph that is clustered again; the network itself never se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +39,12 @@ class Transits:
     """How much likelier a wait is within one identity than by chance."""
 
     ratios: NDArray[np.float64]  # (C, C, BINS): from camera, to camera, bin of the wait; 1 = says nothing
+    names: Integers  # (C,) the numbers of these cameras
     cameras: Integers  # (N,) row of each crop in `ratios`; −1 = unknown
     times_s: Seconds  # (N,); nan = unknown
 
-    def weigh(self, first: Integers, second: Integers) -> NDArray[np.float64]:
-        """The ratios of pairs of crop numbers (E,); 1 where a camera or a time is unknown."""
+    def weigh(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+        """The ratios of pairs of crop numbers (E,), any integers; 1 where a camera or a time is unknown."""
         waits = self.times_s[second] - self.times_s[first]
         known = np.isfinite(waits) & (self.cameras[first] >= 0) & (self.cameras[second] >= 0)
         bins = np.searchsorted(EDGES_S, np.where(known, waits, 0.0), side="right")
@@ -69,7 +71,7 @@ def transits_of(labels: Integers, cameras: Integers, times_s: Seconds) -> Transi
                 expected = chance / chance.sum()
                 found = (same + SHRINKAGE * expected) / (same.sum() + SHRINKAGE)
                 ratios[a, b] = np.divide(found, expected, out=np.ones(BINS), where=expected > 0)
-    return Transits(ratios, place, times_s)
+    return Transits(ratios, names, place, times_s)
 
 
 def by_time(graph: Graph, transits: Transits, reach: float) -> Graph:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.clustering.transit import EDGES_S, Transits
 from trainer.errors import WorldError
 
 INK, GRID, FAINT = "#30343b", "#e3e6ea", "#c9ced6"
@@ -65,6 +66,37 @@ def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.
         loc="left", color=INK, fontsize=11,
     )  # fmt: skip
     _save(figure, path)
+
+
+def ways(path: Path, transits: Transits, shown: int = 12) -> None:
+    """How much likelier a wait is within one identity than by chance, for the pairs of cameras where time says most."""
+    from matplotlib.figure import Figure
+
+    count = len(transits.names)
+    pairs = [(a, b) for a in range(count) for b in range(a, count)]  # the way back is the same curve, mirrored
+    pairs = sorted(pairs, key=lambda pair: -float(np.abs(np.log(_above_zero(transits.ratios[pair]))).mean()))[:shown]
+    figure = Figure(figsize=(12, 1 + 2.4 * -(-len(pairs) // 3)), layout="constrained", facecolor="white")
+    panels = figure.subplots(-(-len(pairs) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
+    marks = {"−1 h": -3600, "−1 min": -60, "0": 0, "1 min": 60, "1 h": 3600}
+    for axes, (a, b) in zip(panels, pairs, strict=False):
+        values = _above_zero(transits.ratios[a, b])
+        edges = np.arange(len(values) + 1) - len(values) / 2
+        axes.stairs(np.maximum(values, 1), edges, baseline=1, fill=True, color=COLOURS[0])
+        axes.stairs(np.minimum(values, 1), edges, baseline=1, fill=True, color=COLOURS[1], alpha=0.6)
+        axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(np.interp(list(marks.values()), EDGES_S, edges[1:-1]), list(marks))
+        one = "the same camera again" if a == b else f"camera {transits.names[a]} → camera {transits.names[b]}"
+        _dress(axes, f"camera {transits.names[a]}: {one}" if a == b else one)
+        axes.set_xlabel("")
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    figure.supylabel("times likelier than by chance", color=INK, fontsize=10)
+    _save(figure, path)
+
+
+def _above_zero(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(ratios, 0.01)
 
 
 def similarities(path: Path, counts: dict[str, NDArray[np.int64]], limits: dict[str, float]) -> None:

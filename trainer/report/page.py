@@ -23,6 +23,11 @@ CAPTIONS = {
         "Map",
         "Islands of one colour are clusters; two islands of one colour are the same cluster seen twice.",
     ),
+    "ways.png": (
+        "Ways between cameras",
+        "What the clusters say about time: above 1, two crops of one identity lie so many seconds apart more often "
+        "than chance would have it. A flat line says that time tells nothing between these two cameras.",
+    ),
     "similarity.png": (
         "Similarity",
         "Each held-out crop, embedded by the float network and by the one that ships. Dashed: the limits of the gate.",

@@ -68,7 +68,7 @@ def test_a_wait_that_is_usual_counts_and_one_never_seen_counts_against() -> None
 
 def test_unknown_cameras_and_times_say_nothing() -> None:
     ratios = np.full((1, 1, BINS), 9.0)
-    transits = Transits(ratios, np.array([0, 0, -1, 0]), np.array([1.0, 2.0, 3.0, UNKNOWN]))
+    transits = Transits(ratios, np.zeros(1, np.int64), np.array([0, 0, -1, 0]), np.array([1.0, 2.0, 3.0, UNKNOWN]))
     first, second = np.array([0, 0, 0, 2]), np.array([1, 2, 3, 3])
     assert transits.weigh(first, second).tolist() == [9, 1, 1, 1]
 
@@ -77,7 +77,7 @@ def test_similarities_move_by_the_formula_and_far_pairs_leave() -> None:
     ratios = np.ones((1, 1, BINS))
     ratios[0, 0, BINS // 2] = 4.0  # waits below a second
     ratios[0, 0, 0] = ratios[0, 0, -1] = 0.0
-    transits = Transits(ratios, np.zeros(4, np.int64), np.array([0.0, 0.5, 50.0, 1e6]))
+    transits = Transits(ratios, np.zeros(1, np.int64), np.zeros(4, np.int64), np.array([0.0, 0.5, 50.0, 1e6]))
     half = Rows(np.array([0, 0, 1, 3, 4]), np.array([0, 0, 1, 2], np.int32), np.array([0.7, 0.4, 0.9, 0.1], np.float32))
     moved = by_time(Graph(half, 0.95), transits, 0.6)
     assert moved.reach == 0.6
