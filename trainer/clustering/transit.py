@@ -26,6 +26,7 @@ from trainer.clustering.jaccard import Graph, Rows
 
 Integers = NDArray[np.int64]
 Seconds = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _OUTWARD = np.geomspace(1, 30_000, 24)  # from a second to a working day
 EDGES_S = np.concatenate([-_OUTWARD[::-1], _OUTWARD])  # (48,) between 49 bins; the outermost have no end
@@ -59,14 +60,13 @@ def transits_of(labels: Integers, cameras: Integers, times_s: Seconds) -> Transi
     known = (cameras >= 0) & np.isfinite(times_s)
     names = np.unique(cameras[known])
     place = np.where(known, np.searchsorted(names, cameras), -1)
-    clustered = known & (labels >= 0)
+    clustered, one_group = labels >= 0, np.zeros_like(labels)
     ratios = np.ones((len(names), len(names), BINS))
     for a in range(len(names)):
         for b in range(len(names)):
-            chance, same = (
-                _waits(*(_in_groups(groups, times_s, rows & (place == camera)) for camera in (a, b)), a == b)
-                for groups, rows in ((np.zeros_like(labels), known), (labels, clustered))
-            )
+            first, second = place == a, place == b
+            chance = _waits(one_group, times_s, first, second)
+            same = _waits(labels, times_s, first & clustered, second & clustered)
             if chance.sum():
                 expected = chance / chance.sum()
                 found = (same + SHRINKAGE * expected) / (same.sum() + SHRINKAGE)
@@ -94,26 +94,20 @@ def reach_before(reach: float) -> float:
     return (1 + reach) / 2
 
 
-def _in_groups(groups: Integers, times_s: Seconds, rows: NDArray[np.bool_]) -> tuple[Integers, Seconds]:
-    return groups[rows], times_s[rows]
-
-
-def _waits(first: tuple[Integers, Seconds], second: tuple[Integers, Seconds], alike: bool) -> NDArray[np.float64]:
-    """Pairs of one group by their wait, (BINS,); without those of a crop with itself where both sides are `alike`.
+def _waits(groups: Integers, times_s: Seconds, first: Mask, second: Mask) -> NDArray[np.float64]:
+    """How many pairs of one group, a crop of `first` and another of `second`, lie so far apart in time: (BINS,).
 
     Groups are laid so far apart on one time line that no edge reaches from one to the next.
     """
-    (groups, times_s), (others, other_times_s) = first, second
-    if not len(groups) or not len(others):
+    if not first.any() or not second.any():
         return np.zeros(BINS)
-    begin_s = min(times_s.min(), other_times_s.min())
-    stride_s = max(times_s.max(), other_times_s.max()) - begin_s + 2 * EDGES_S[-1]
-    line = np.sort(others * stride_s + other_times_s - begin_s)
-    base = groups * stride_s
+    either = times_s[first | second]
+    begin_s, stride_s = either.min(), np.ptp(either) + 2 * EDGES_S[-1]
+    line = np.sort(groups[second] * stride_s + times_s[second] - begin_s)
+    base = groups[first] * stride_s
+    here = base + times_s[first] - begin_s
     before, after = (np.searchsorted(line, base + side).sum() for side in (-EDGES_S[-1], stride_s - EDGES_S[-1]))
-    here = base + times_s - begin_s
-    below = [np.searchsorted(line, here + edge, side="left").sum() for edge in EDGES_S]
+    below = [np.searchsorted(line, here + edge).sum() for edge in EDGES_S]
     counts = np.diff(np.array([before, *below, after], np.float64))
-    if alike:
-        counts[BINS // 2] -= len(groups)
+    counts[BINS // 2] -= np.count_nonzero(first & second)  # a crop and itself
     return counts
