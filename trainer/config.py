@@ -85,6 +85,11 @@ class TrainSettings(Settings):
     checkpoint_steps: int = Field(default=0, ge=0)
     """Steps between checkpoints inside an epoch; 0 = at the end of each epoch only."""
 
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.method.batch if isinstance(self.method, SclSettings) else self.method.sampler.batch
+
     @field_validator("accumulate")
     @classmethod
     def _pieces_add_up(cls, accumulate: int, others: ValidationInfo) -> int:

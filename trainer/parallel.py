@@ -32,11 +32,13 @@ class Processes:
         return self.rank == 0
 
     def rows(self, batch: int, pieces: int = 1, group: int = 1) -> Tensor:
-        """Numbers (batch / count,) int64 of this process's rows: its consecutive share of each piece of the batch.
+        """Numbers (batch / count,) int64 of this process's rows: its consecutive share of each piece of the batch."""
+        self.need_even_shares(batch, pieces, group)
+        return torch.arange(batch).view(pieces, self.count, -1)[:, self.rank].reshape(-1)
 
-        `ConfigurationError` where shares cut through the groups of `group` rows that batch norm normalises together:
-        the result would depend on the number of processes and pieces.
-        """
+    def need_even_shares(self, batch: int, pieces: int, group: int) -> None:
+        """`ConfigurationError` where a batch cannot be shared out, or where shares cut through the groups of `group`
+        rows that batch norm normalises together: the result would depend on the number of processes and pieces."""
         shares, named = self.count * pieces, f"{self.count} processes in {pieces} pieces"
         if batch % shares:
             raise ConfigurationError([f"a batch of {batch} crops cannot be shared by {named}: choose a multiple"])
@@ -49,7 +51,6 @@ class Processes:
                     f"model.ghost_group to a divisor of {share}, for one process as well"
                 ]
             )
-        return torch.arange(batch).view(pieces, self.count, -1)[:, self.rank].reshape(-1)
 
 
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -63,6 +63,7 @@ def start(settings: config.TrainSettings, folder: Path, resume: bool = False, qu
     """
     processes = parallel.join(settings.device)
     try:
+        processes.need_even_shares(settings.batch, settings.accumulate, settings.model.ghost_group)
         before = _to_resume(settings, folder, resume)
         session = Session(settings, folder, processes, before, quiet=quiet or not processes.first)
         try:

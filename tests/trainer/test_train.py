@@ -20,6 +20,7 @@ from tiny_runs import assert_same, parsed, shallow, weights  # noqa: E402
 from trainer import checkpoint, config, run  # noqa: E402
 from trainer.errors import ConfigurationError  # noqa: E402
 from trainer.features import load_labels  # noqa: E402
+from trainer.parallel import Processes  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
 
@@ -79,9 +80,21 @@ def test_a_batch_in_pieces_gives_the_update_of_the_whole(crops, tmp_path):
     assert all(close)  # running statistics follow the first group of every forward pass, here of two
 
 
-def test_pieces_may_not_cut_through_groups_of_batch_norm(crops, tmp_path):
+@pytest.mark.parametrize("method", [{}, {"method": {"name": "scl", "batch": 8}}, {"method": {"name": "o2cap",
+                         "aggregation": "batch_mean", "sampler": {"proxies": 4, "crops": 2}}}])  # fmt: skip
+def test_pieces_that_cut_through_groups_of_batch_norm_are_refused_before_anything_is_read(tmp_path, method):
+    settings = parsed(tmp_path / "nowhere", tmp_path / "cache", accumulate=2, model__ghost_group=8, **method)
     with pytest.raises(ConfigurationError, match=r"cut every 4 crops.* groups of 8 .* a multiple of 16, or set"):
-        run.start(parsed(crops, tmp_path / "cache", accumulate=2, model__ghost_group=8), tmp_path / "run", quiet=True)
+        run.start(settings, tmp_path / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    three = Processes(0, 3, torch.device("cpu"))
+    monkeypatch.setattr(run.parallel, "join", lambda device: three)
+    with pytest.raises(ConfigurationError, match="8 crops cannot be shared by 3 processes"):
+        run.start(parsed(tmp_path / "nowhere", tmp_path / "cache"), tmp_path / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_a_run_is_not_overwritten_and_settings_may_not_change(crops, tmp_path):
