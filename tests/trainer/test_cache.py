@@ -1,6 +1,12 @@
 """Decoded crops: what the contract says, once, and never half."""
 
+import os
 import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -72,6 +78,98 @@ def test_a_full_disk_is_said_before_decoding(crops, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10))
     with pytest.raises(WorldError, match=r"need .* GiB .* free: make room or set data\.cache"):
         cached(crops, SPEC, tmp_path / "cache")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+DECODE = """
+import sys
+from pathlib import Path
+from edge_app.contract.preprocess import InputSpec
+from trainer.data.cache import cached
+from trainer.data.records import Row, crops_of
+crops = crops_of([Row(Path(name), camera=1) for name in sys.argv[2:]])
+print(cached(crops, InputSpec(width_px=16, height_px=24), Path(sys.argv[1])).pixels.shape)
+"""
+
+
+def writer_of(pipe):
+    """The pipe, open for writing, once another process reads it."""
+    until_s = time.monotonic() + 60
+    while True:
+        try:
+            return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "wb")
+        except OSError:
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def stuck(crops, tmp_path):
+    """`stuck(name)` → a process in the middle of decoding: its last crop is a pipe, and it waits for our picture; the
+    crops; the other end of the pipe; the file that it writes."""
+    folder, processes = tmp_path / "cache", []
+
+    def start(name):
+        pipe = tmp_path / name
+        os.mkfifo(pipe)
+        paths, before = [*crops.paths, pipe], set(folder.glob("*.part"))
+        command = [sys.executable, "-c", DECODE, folder, *paths]
+        processes.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        writer = writer_of(pipe)
+        (part,) = set(folder.glob("*.part")) - before
+        return processes[-1], crops_of([Row(path, camera=1) for path in paths]), writer, part
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def kill(process, writer):
+    process.kill()
+    process.wait()
+    writer.close()
+
+
+def send_picture(writer, crops):
+    with writer:
+        writer.write(crops.paths[0].read_bytes())
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(crops, stuck, tmp_path):
+    killed, _, to_killed, left = stuck("one")
+    living, _, to_living, at_work = stuck("two")
+    kill(killed, to_killed)
+    assert left.exists()
+    cached(crops, SPEC, tmp_path / "cache")
+    assert not left.exists()
+    assert at_work.exists()
+    send_picture(to_living, crops)
+    assert living.communicate(timeout=60)[0] == "(6, 24, 16, 3)\n"
+    assert {path.suffix for path in at_work.parent.iterdir()} == {".u8", ".json"}
+
+
+def test_the_crops_of_a_killed_process_are_decoded_anew(crops, stuck, tmp_path):
+    killed, same, to_killed, _ = stuck("one")
+    kill(killed, to_killed)
+    threading.Thread(target=lambda: send_picture(writer_of(same.paths[-1]), crops)).start()
+    found = cached(same, SPEC, tmp_path / "cache")
+    assert not found.bad
+    np.testing.assert_array_equal(found.pixels[5], found.pixels[0])
+
+
+def test_the_same_crops_are_decoded_by_one_process_while_the_other_waits(crops, stuck, tmp_path):
+    first, same, to_first, _ = stuck("one")
+    found, told = [], []
+    second = threading.Thread(target=lambda: found.append(cached(same, SPEC, tmp_path / "cache", progress=told.append)))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    send_picture(to_first, crops)
+    second.join(60)
+    assert first.wait(60) == 0
+    assert found[0].pixels.shape == (6, 24, 16, 3)
+    assert told == []
 
 
 def test_no_crops():
