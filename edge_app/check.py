@@ -102,10 +102,7 @@ def _store(config: SiteConfig) -> str:
 
 
 def _broker(config: SiteConfig) -> str:
-    from edge_app.mqtt import configuration_problems, connect
+    from edge_app.mqtt import check_broker
 
     assert config.mqtt is not None
-    if problems := configuration_problems(config.mqtt):
-        raise ConfigurationError(problems)
-    connect(config.mqtt, f"crosslane-{config.node}-check").close()
-    return f"{config.mqtt.where()} answers"
+    return check_broker(config.mqtt, config.mqtt.client_id or f"crosslane-{config.site}-{config.node}")

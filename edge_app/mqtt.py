@@ -283,10 +283,10 @@ def connect(
         return Connection(settings, second, client_id, will)
 
 
-def check_broker(settings: MqttSettings, client_id: str = "crosslane") -> str | None:
-    """Connect once and leave. Returns what is wrong in one line, or None."""
-    try:
-        connect(settings, client_id + "-check").close()
-    except (BrokerError, ConfigurationError) as error:
-        return str(error)
-    return None
+def check_broker(settings: MqttSettings, client_id: str) -> str:
+    """Connect once, as another client than the running node, and leave; what was found in one line. Raises as `connect`
+    does, and with every `configuration_problems`."""
+    if problems := configuration_problems(settings):
+        raise ConfigurationError(problems)
+    connect(settings, client_id + "-check").close()
+    return f"{settings.where()} answers"
