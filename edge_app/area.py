@@ -19,9 +19,14 @@ def within(area: Polygon, frame: Frame, detections: Detections) -> Detections:
     if not len(detections):
         return detections
     feet = np.stack([detections.boxes[:, [0, 2]].mean(1), detections.boxes[:, 3]], axis=1)
-    shares = np.clip(feet / (frame.width_px, frame.height_px), 1e-6, 1 - 1e-6)  # a cut-off box stands on the border
-    kept = inside(np.array(area), shares)
+    kept = standing(area, feet / (frame.width_px, frame.height_px))
     return Detections(detections.boxes[kept], detections.scores[kept], detections.classes[kept])
+
+
+def standing(area: Polygon, feet: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Feet (N, 2) as shares of the frame → (N,) whether each stands in the area. That of a box which the frame cuts off
+    lies on the frame's border, or beyond, and counts as just within the frame."""
+    return inside(np.array(area), np.clip(feet, 1e-6, 1 - 1e-6))
 
 
 def inside(corners: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:

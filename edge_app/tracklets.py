@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from edge_app.area import Polygon, standing
 from edge_app.errors import StoreError
 from edge_app.settings import Settings
 from edge_app.types import Floats, Frame, Tracklet, Tracks, View
@@ -29,12 +30,12 @@ _STORED = 32  # embeddings kept of an open track; the weakest gives way
 class Zone(Settings):
     """A named area of a camera's picture."""
 
-    polygon: tuple[tuple[float, float], ...] = Field(min_length=3)
+    polygon: Polygon = Field(min_length=3)
     """Corners x, y as shares of the frame's width and height, 0 to 1."""
 
     @field_validator("polygon")
     @classmethod
-    def _inside(cls, polygon: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    def _shares(cls, polygon: Polygon) -> Polygon:
         if any(not 0 <= value <= 1 for corner in polygon for value in corner):
             raise ValueError("corners are shares of the frame: 0 to 1")
         return polygon
@@ -223,9 +224,9 @@ class TrackletBuilder:
     def _zone(self, track: _Open, box: tuple[float, ...], outwards: tuple[float, float]) -> str:
         """The first zone that holds the box's foot, else the frame edge."""
         width, height = track.size
-        foot = ((box[0] + box[2]) / 2 / width, min(box[3] / height, 1.0))
+        foot = np.array([((box[0] + box[2]) / 2 / width, box[3] / height)])
         for name, zone in self._zones.get(track.camera, {}).items():
-            if contains(zone.polygon, foot):
+            if standing(zone.polygon, foot)[0]:
                 return name
         return frame_edge(box, track.size, outwards, self._settings.edge_margin)
 
@@ -271,16 +272,6 @@ def frame_edge(box: tuple[float, ...], size: tuple[int, int], outwards: tuple[fl
     pull = {"left": -outwards[0], "right": outwards[0], "top": -outwards[1], "bottom": outwards[1]}
     close = [edge for edge, gap in gaps.items() if gap <= margin]
     return max(close, key=lambda edge: (pull[edge], -gaps[edge])) if close else "inside"
-
-
-def contains(polygon: tuple[tuple[float, float], ...], point: tuple[float, float]) -> bool:
-    """Whether a point lies in a polygon: an odd number of edges to its right."""
-    x, y = point
-    inside = False
-    for (x1, y1), (x2, y2) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-        if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1):
-            inside = not inside
-    return inside
 
 
 def _read_tracks(rows: list[Any], body: bytes, dimension: int) -> dict[str, _Open]:

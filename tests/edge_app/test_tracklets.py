@@ -13,7 +13,6 @@ from edge_app.tracklets import (
     TrackletBuilder,
     TrackletSettings,
     Zone,
-    contains,
     displacement,
     diverse,
     frame_edge,
@@ -133,11 +132,14 @@ def test_zones_come_before_edges() -> None:
     assert (found.entry_zone, found.exit_zone) == ("slip road", "right")
 
 
-def test_polygons() -> None:
-    arrow = ((0.0, 0.0), (0.5, 0.2), (1.0, 0.0), (0.5, 1.0))  # dented at the top
-    assert contains(arrow, (0.5, 0.5))
-    assert not contains(arrow, (0.5, 0.1))
-    assert not contains(arrow, (0.1, 0.9))
+def test_a_box_that_the_frame_cuts_off_is_in_the_zone_at_the_border() -> None:
+    made = builder({"stop line": Zone(polygon=((0, 0.5), (1, 0.5), (1, 1), (0, 1)))})
+    for k in range(35):
+        observe(made, k, (300, 400, 400, 600))
+    assert made.flush()[0].exit_zone == "stop line"
+
+
+def test_zones_are_polygons_in_shares_of_the_frame() -> None:
     with pytest.raises(ValidationError, match="0 to 1"):
         Zone(polygon=((0, 0), (1, 0), (0, 300)))
     with pytest.raises(ValidationError):
