@@ -7,6 +7,9 @@ NOT MEASURED, NOT YET RUN on a GPU: written from the documented interfaces and t
 
 Buffers are made once, for the largest batch of the engine's profile. The CUDA context is the device's primary one,
 which every other user of the GPU in this process shares; it is current only inside the calls of this file.
+
+Without CUDA graphs, which would save the launches of small batches: pycuda has no interface for them (its pull requests
+343 and 424 are open), and calls of the driver past it should not be written without a GPU to try them on.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from trainer.errors import ConfigurationError, DataError
 from trainer.export import sensitivity
 from trainer.export.graph import half
 from trainer.export.verify import failures
+from trainer.export.weights import with_int8_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -94,7 +95,8 @@ def settle(
         report(f"{each}: {failed or f'every gate passed{candidate.remark}'}")
         if not failed:
             reason = "; ".join([*missed, f"{each} passes every gate{candidate.remark}"])
-            return Settled(candidate, reason, tuple(found))
+            kept = replace(candidate, model=with_int8_weights(candidate.model))
+            return Settled(kept, reason, tuple(found))
         missed.append(f"{each} misses {failed}")
     raise DataError(f"{name}: {'; '.join(missed)}; export with --precision auto, which ships what passes")
 

@@ -8,6 +8,7 @@ says scale 1, mean 0, std 1. Batch norms are those of evaluation and are folded 
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from trainer.errors import TrainerError
 from trainer.export.graph import name_layers
 from trainer.export.quiet import quietly
 from trainer.models.embedder import Embedder
+from trainer.models.ghost_norm import use_plain_norm
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -58,7 +60,7 @@ def to_onnx(model: Model) -> ModelProto:
     import onnx
 
     spec = model.spec
-    deployed = Deployed(model.network, spec).cpu().eval()
+    deployed = Deployed(merged(model.network), spec).cpu().eval()
     example = torch.zeros(2, 3, spec.height_px, spec.width_px, dtype=torch.uint8)
     file: Any = io.BytesIO()  # the exporter writes into it, whatever its types say
     with torch.no_grad(), quietly():
@@ -75,6 +77,19 @@ def to_onnx(model: Model) -> ModelProto:
     exported = onnx.load_from_string(file.getvalue())
     name_layers(exported, "/trunk/")
     return exported
+
+
+def merged(network: Embedder) -> Embedder:
+    """The network in evaluation, with branches that add up to one convolution merged into it (RepVGG, MobileOne);
+    without such branches as it is."""
+    if not any(hasattr(layer, "reparameterize") for layer in network.modules()):
+        return network
+    copied = copy.deepcopy(network).eval()
+    use_plain_norm(copied.trunk)
+    blocks: list[Any] = [layer for layer in copied.modules() if hasattr(layer, "reparameterize")]
+    for block in blocks:
+        block.reparameterize()
+    return copied
 
 
 def grey_spec(spec: InputSpec) -> InputSpec:

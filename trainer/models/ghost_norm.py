@@ -56,6 +56,27 @@ def use_ghost_norm(module: nn.Module, group: int) -> nn.Module:
     return module
 
 
+def use_plain_norm(module: nn.Module) -> nn.Module:
+    """Put torch's batch norm back below `module` where no activation hides in the layer. In evaluation both compute the
+    same; what merges layers into each other looks for torch's."""
+    for name, child in module.named_children():
+        if isinstance(child, GhostBatchNorm) and _does_nothing(child.after):
+            setattr(module, name, _plain(child))
+        elif not isinstance(child, GhostBatchNorm):
+            use_plain_norm(child)
+    return module
+
+
+def _does_nothing(after: nn.Module) -> bool:
+    return all(isinstance(layer, nn.Identity | nn.Sequential) for layer in after.modules())
+
+
+def _plain(ghost: GhostBatchNorm) -> nn.BatchNorm2d:
+    plain = nn.BatchNorm2d(ghost.num_features, ghost.eps, ghost.momentum)
+    plain.load_state_dict(ghost.state_dict())
+    return plain.train(ghost.training)
+
+
 def _ghost(plain: nn.BatchNorm1d | nn.BatchNorm2d, group: int) -> GhostBatchNorm:
     ghost = GhostBatchNorm(plain.num_features, group, plain.momentum, plain.eps)
     ghost.load_state_dict(plain.state_dict(), strict=False)

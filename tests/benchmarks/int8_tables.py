@@ -1,0 +1,60 @@
+"""The rows of `int8.py` as Markdown tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Rows = dict[str, dict[str, Any]]
+NOT_MEASURED = "not measured"
+
+
+def show(results: dict[str, Any]) -> None:
+    for kind, table in (("engine", engines), ("crops", crops), ("device", devices)):
+        rows = {name.partition("/")[2]: row for name, row in results.items() if name.startswith(f"{kind}/")}
+        if rows:
+            print("\n" + "\n".join(table(rows)))
+
+
+def engines(rows: Rows) -> list[str]:
+    """Files and engines, and the share of the FP32 engine that is left."""
+    lines = ["| network | precision | ONNX | engine for SM86 | of FP32 |", "|---|---|---|---|---|"]
+    for name, row in rows.items():
+        network, precision = name.split("/")
+        whole = rows.get(f"{network}/fp32", {}).get("engine_bytes")
+        share = f"{row['engine_bytes'] / whole:.2f}" if whole else NOT_MEASURED
+        sizes = [f"{row[kind] / 1e6:.1f} MB" for kind in ("onnx_bytes", "engine_bytes")]
+        lines.append(f"| {network} | {precision} | {' | '.join(sizes)} | {share} |")
+    return lines
+
+
+def crops(rows: Rows) -> list[str]:
+    """Likeness to FP32 on real crops."""
+    lines = ["| network | crops | precision | cosine, lowest | median | mAP | lost | threshold "]
+    lines[0] += "| left out | ONNX | engine | gate |"
+    lines.append("|" + "---|" * 12)
+    for name, case in rows.items():
+        network, data = name.split("/")
+        for precision, row in case["rows"].items():
+            left_out = f"{row['left_out']} of {case['layers']}" if precision.startswith("int8") else ""
+            figures = [f"{row['cosine_min']:.3f}", f"{row['cosine_median']:.4f}", f"{row['mAP']:.1f}"]
+            figures += [f"{row['loss']:.2f}", f"{row['threshold_shift']:+.4f}", left_out]
+            figures += [f"{row[kind] / 1e6:.1f} MB" for kind in ("onnx_bytes", "engine_bytes")]
+            verdict = "missed" if row["missed"] else "passed"
+            lines.append(
+                f"| {network} | {data}, {case['held_out']} | {precision} | {' | '.join(figures)} | {verdict} |"
+            )
+    return lines
+
+
+def devices(rows: Rows) -> list[str]:
+    """Speed on the GPU of this machine."""
+    lines = ["| network | precision | batch | median | 95 % | GFLOP/s | bandwidth | cosine with ONNX Runtime |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        cells = [NOT_MEASURED, *[""] * 4]
+        if "not_measured" not in row:
+            cells = [f"{row['p50_ms']:.2f} ms", f"{row['p95_ms']:.2f} ms", f"{row['gflops']:.0f}"]
+            cells += [f"{row['bandwidth_share']:.1%}", f"{row['cosine_min']:.4f}"]
+        lines.append(f"| {' | '.join([*name.split('/'), *cells])} |")
+    reasons = {row["not_measured"] for row in rows.values() if "not_measured" in row}
+    return [*lines, *(f"\nnot measured: {reason}" for reason in sorted(reasons))]
