@@ -38,13 +38,14 @@ def main() -> None:
     parser.add_argument("--student", type=int, default=0, help="steps to teach a plain network; needs --model")
     parser.add_argument("--crops", type=int, default=2000, help="held-out crops at most")
     parser.add_argument("--device", action="store_true", help="run the engines on this machine's GPU")
+    parser.add_argument("--only", default="", help="rows whose name begins so")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/crosslane/crops"))
     arguments = parser.parse_args()
     arguments.cache = arguments.cache.expanduser()
     results = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
     results["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "cpu": platform.machine()}
     for name, measure in cases(arguments):
-        if name not in results:
+        if name not in results and name.startswith(arguments.only):
             print(f"{name} …", flush=True)
             results[name] = {**measure(), "load": os.getloadavg()[0]}
             partial = arguments.json.with_name(arguments.json.name + ".partial")

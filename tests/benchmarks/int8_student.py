@@ -23,6 +23,7 @@ from edge_app.contract.preprocess import InputSpec
 from trainer import checkpoint
 from trainer.data import layouts
 from trainer.data.cache import cached
+from trainer.data.records import Crops
 from trainer.data.transforms import Augment, AugmentSettings, normalise
 from trainer.extract import ExtractSettings
 from trainer.measure import with_network
@@ -44,7 +45,7 @@ def distil(teacher: Path, data: Path, weights: Path, target: Path, steps: int, c
     """Train the student on the training crops of `data` and write it to `target`, a model.pt; returns the seconds."""
     begin = time.perf_counter()
     loaded, crops = checkpoint.load_model(teacher), layouts.read(data).train
-    rows, kept = with_network(loaded.network, loaded.spec, ExtractSettings(flip=True), cache, ALONE)(crops)
+    rows, kept = _taught(loaded, crops, target.with_suffix(".rows.npz"), cache)
     pixels = cached(crops.take(kept), SPEC, cache).pixels
     source = target.with_suffix(".onnx")
     source.write_bytes(squeezenet(weights))
@@ -58,6 +59,16 @@ def distil(teacher: Path, data: Path, weights: Path, target: Path, steps: int, c
     facts = {"teacher": teacher.name, "steps": steps, "batch": BATCH}
     checkpoint.save_model(target, checkpoint.Model(student.eval(), SPEC, facts, loaded.commit))
     return time.perf_counter() - begin
+
+
+def _taught(teacher: checkpoint.Model, crops: Crops, file: Path, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The teacher's rows of the readable crops, and which these are; from the file where a run was stopped."""
+    if not file.exists():
+        embed = with_network(teacher.network, teacher.spec, ExtractSettings(flip=True), cache, ALONE)
+        rows, kept = embed(crops)
+        np.savez(file, rows=rows, kept=kept)
+    found = np.load(file)
+    return found["rows"], found["kept"]
 
 
 def _learn(student: Embedder, pixels: np.ndarray, rows: torch.Tensor, steps: int, rate: float = 2e-3) -> None:
@@ -78,7 +89,7 @@ def _learn(student: Embedder, pixels: np.ndarray, rows: torch.Tensor, steps: int
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"  step {step}: loss {float(loss):.3f}", flush=True)
+            print(f"  step {step}: loss {loss.item():.3f}", flush=True)
 
 
 def squeezenet(weights: Path) -> bytes:
