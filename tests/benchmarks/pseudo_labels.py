@@ -2,15 +2,18 @@
 
     PYTHONPATH=. python tests/benchmarks/pseudo_labels.py MODEL DATA [--k1 20 30] [--json FILE]
 
-DATA has the layout of Market-1501. One line per k1, eps and choice of centring the cameras and of learning the ways
-between them from time: clusters, the largest one,
-share of outliers, silhouette (label-free, what `eps_candidates` chooses by) and adjusted Rand index (with labels, and
-therefore only here). Of an ONNX file, the features are those of the trunk that would be trained.
+DATA has the layout of Market-1501. One line per k1, eps and what the clusters may know beside the pictures: clusters,
+the largest one, share of outliers, silhouette (label-free, what `eps_candidates` chooses by) and adjusted Rand index
+(with labels, and therefore only here). Of an ONNX file, the features are those of the trunk that would be trained.
+
+The data has no tracklets. Those used here are made up from what a tracker could have known: crops of one camera, at
+most two seconds apart, that look alike; the first line says how pure they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from itertools import product
 from pathlib import Path
@@ -30,6 +33,17 @@ from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import join
 
 EPS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+GAP_S, ALIKE = 2.0, 0.9
+CENTRED = {"camera_centred": True}
+TRACKS = {"track_weight": 0.25, "keep_apart": True}
+TIME = {"transits": True}
+KNOWN = {
+    "pictures": {},
+    "cameras": CENTRED,
+    "cameras, tracks": CENTRED | TRACKS,
+    "cameras, time": CENTRED | TIME,
+    "cameras, tracks, time": CENTRED | TRACKS | TIME,
+}
 
 
 def features_and_truth(model: Path, data: Path, cache: Path) -> tuple[np.ndarray, Crops, np.ndarray]:
@@ -48,13 +62,35 @@ def features_and_truth(model: Path, data: Path, cache: Path) -> tuple[np.ndarray
     return rows, kept.crops, kept.identities
 
 
+def with_tracklets(crops: Crops, features: np.ndarray) -> Crops:
+    """The crops with made-up tracklets: each crop goes on with the most similar crop that its camera saw in the
+    GAP_S seconds before, if that is similar enough, else begins one."""
+    order = np.lexsort((crops.times_s, crops.cameras))
+    tracklets = np.full(len(crops), -1)
+    for place, crop in enumerate(order):
+        before = order[max(0, place - 50) : place]
+        near = before[crops.cameras[before] == crops.cameras[crop]]
+        near = near[crops.times_s[crop] - crops.times_s[near] <= GAP_S]
+        similarities = features[near] @ features[crop]
+        follows = len(near) and similarities.max() >= ALIKE
+        tracklets[crop] = tracklets[near[similarities.argmax()]] if follows else tracklets.max() + 1
+    return dataclasses.replace(crops, tracklets=tracklets)
+
+
+def purity(tracklets: np.ndarray, identities: np.ndarray) -> float:
+    """Share of the crops that show the identity most of their tracklet's crops show."""
+    _, pairs = np.unique(np.stack([tracklets, identities]), axis=1, return_counts=True)
+    groups = np.unique(np.stack([tracklets, identities]), axis=1)[0]
+    best = np.zeros(tracklets.max() + 1, np.int64)
+    np.maximum.at(best, groups, pairs)
+    return float(best.sum() / len(tracklets))
+
+
 def line(features: np.ndarray, crops: Crops, identities: np.ndarray, settings: LabelSettings) -> dict[str, Any]:
     """One clustering, without labels and against them."""
     result = clusters(features, crops, settings)
     labels = result.labels
     return {
-        "centred": settings.camera_centred,
-        "time": settings.transits,
         "k1": settings.clustering.jaccard.k1,
         "eps": result.eps,
         "clusters": int(labels.max()) + 1,
@@ -74,12 +110,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     features, crops, identities = features_and_truth(arguments.model, arguments.data, arguments.cache)
-    print(f"{len(features)} crops, {len(np.unique(identities))} identities, {len(np.unique(crops.cameras))} cameras")
+    crops = with_tracklets(crops, features)
+    print(f"{len(features)} crops, {len(np.unique(identities))} identities, {len(np.unique(crops.cameras))} cameras,",
+          f"{crops.tracklets.max() + 1} made-up tracklets, {purity(crops.tracklets, identities):.1%} pure")  # fmt: skip
     lines = []
-    for centred, timed, k1, eps in product((False, True), (False, True), arguments.k1, EPS):
+    for (known, chosen), k1, eps in product(KNOWN.items(), arguments.k1, EPS):
         clustering = {"jaccard": {"k1": k1}, "dbscan": {"eps": eps}}
-        settings = LabelSettings(camera_centred=centred, transits=timed, clustering=clustering)
-        found = line(features, crops, identities, settings)
+        settings = LabelSettings.model_validate({**chosen, "clustering": clustering})
+        found = {"known": known, **line(features, crops, identities, settings)}
         lines.append(found)
         print("  ".join(f"{key} {value:.2f}" if isinstance(value, float) else f"{key} {value}"
                         for key, value in found.items()), flush=True)  # fmt: skip

@@ -65,7 +65,7 @@ class CrosslaneSettings(OnlineSettings):
 
     name: Literal["crosslane"] = "crosslane"
     labels: LabelSettings = LabelSettings(
-        clustering=CLUSTERS, camera_centred=True, track_weight=0.5, keep_apart=True, transits=True
+        clustering=CLUSTERS, camera_centred=True, track_weight=0.25, keep_apart=True, transits=True
     )
     """The clusters of an epoch, before they are split by camera."""
     sampler: ProxySamplerSettings = ProxySamplerSettings(proxies=16, crops=4, steps=100)
