@@ -1,91 +1,22 @@
-"""What a person or the world gets wrong, through the real command line: one clear error, no traceback, the right code.
-
-Most of a short run is spent importing libraries. So each group starts all its commands at once, and its tests look at
-what became of them.
-"""
+"""What the world gets wrong, recordings, models and cameras, through the real command line: one clear error, no
+traceback, the right code, and what is good goes on."""
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from edge_commands import TIMEOUT_S
 from tiny_onnx import TinyOnnx
 
-from edge_app.broker import EmbeddedBroker, free_port
-from edge_app.contract.messages import Match, NodeState
+from edge_app.broker import free_port
 from edge_app.pipeline import PROGRESS
-from edge_app.simulation.configuration import Play, raw_config
 
-COMMANDS = ("run", "check", "demo", "replay", "simulate", "build-engine")
-HEAVY = ["cv2", "scipy", "onnxruntime", "av", "trackers", "supervision", "matplotlib", "paho", "amqtt", "PIL", "numpy"]
-TIMEOUT_S = 120
 INPUT = {"width_px": 32, "height_px": 32}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    out: str
-    error: str
-
-    def assert_refused(self, code: int, *said: str) -> None:
-        """This exit code, one error that says all this, and no traceback."""
-        assert self.code == code, self.error
-        assert "Traceback" not in self.error, self.error
-        assert self.error.count("edge-app: ") == 1, self.error
-        for words in said:
-            assert words in self.error
-
-
-class Group:
-    """Commands that run at the same time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._running: dict[str, subprocess.Popen] = {}
-        self._ended: dict[str, Outcome] = {}
-
-    def start(self, name: str, *arguments: object, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "edge_app", *map(str, arguments)]
-        pipe = subprocess.PIPE
-        self._running[name] = subprocess.Popen(
-            command, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment
-        )
-        return self._running[name]
-
-    def write(self, name: str, raw: dict | str) -> Path:
-        path = self.folder / f"{name}.yaml"
-        path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
-        return path
-
-    def __getitem__(self, name: str) -> Outcome:
-        if name not in self._ended:
-            out, error = self._running[name].communicate(timeout=TIMEOUT_S)
-            self._ended[name] = Outcome(self._running[name].returncode, out, error)
-        return self._ended[name]
-
-    def kill(self) -> None:
-        for process in self._running.values():
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def group(tmp_path_factory):
-    made = Group(tmp_path_factory.mktemp("bad"))
-    yield made
-    made.kill()
 
 
 def write_clip(path: Path) -> Path:
@@ -206,78 +137,6 @@ def positions(store: Path) -> dict[str, float]:
     return json.loads(row[0])["positions"] if row else {}
 
 
-def simulated(group: Group, name: str, **changes: object) -> Path:
-    """A simulated site of five seconds that needs no models."""
-    raw = raw_config(Play(seconds=5.0, speed=None), group.folder / f"{name}.db", None)
-    return group.write(name, raw | changes)
-
-
-FIVE_MISTAKES = {
-    "node": "edge 1",
-    "tick": {},
-    "links": [{"from_camera": "gate", "to_camera": "markett", "transit": {"min_s": 5, "max_s": "soon"}}],
-    "mqtt": {"prot": 1883},
-}
-
-
-@pytest.fixture(scope="module")
-def refused(group):
-    """Configurations, stores and addresses that are wrong."""
-    group.start("five", "run", "--config", simulated(group, "five", **FIVE_MISTAKES))
-    group.start("syntax", "run", "--config", group.write("syntax", "site: a\n  node: b\n"))
-    group.start("no file", "run", "--config", group.folder / "none.yaml")
-    (group.folder / "noise.db").write_bytes(os.urandom(20_000))
-    group.start("corrupt store", "run", "--config", simulated(group, "noise"))
-    beneath = {"path": str(group.folder / "noise.db" / "store.db")}  # root may write everywhere, but not in a file
-    group.start("no store", "run", "--config", simulated(group, "beneath", store=beneath))
-    group.start("no out", "replay", "--config", simulated(group, "out"), "--out", "/proc/none/facts.jsonl")
-    nobody = {"host": "127.0.0.1", "port": free_port()}
-    group.start("broker away", "run", "--config", simulated(group, "away", mqtt=nobody))
-    group.start("check away", "check", "--config", simulated(group, "check-away", mqtt=nobody))
-    group.start("no address", "simulate", "--broker", "nowhere:port")
-    group.start("no site", "simulate", "--site", "atlantis", "--broker", f"127.0.0.1:{nobody['port']}")
-    return group
-
-
-def test_five_mistakes_are_listed_at_once(refused):
-    refused["five"].assert_refused(78, "5 mistakes", "node:", "transit.max_s", "markett", "did you mean `ticks`?")
-    assert "did you mean `port`?" in refused["five"].error or "did you mean `protocol`?" in refused["five"].error
-
-
-def test_what_is_no_configuration(refused):
-    refused["syntax"].assert_refused(78, "syntax.yaml", "line 2")
-    refused["no file"].assert_refused(78, "none.yaml", "No such file")
-
-
-def test_a_store_that_cannot_be_used(refused):
-    refused["corrupt store"].assert_refused(74, "noise.db")
-    refused["no store"].assert_refused(74, "store.db")
-    refused["no out"].assert_refused(74, "/proc/none/facts.jsonl")
-
-
-def test_a_broker_that_is_away_stops_nobody(refused):
-    assert refused["broker away"].code == 0, refused["broker away"].error
-    assert "Traceback" not in refused["broker away"].error
-    assert "cannot connect" in refused["broker away"].error
-    refused["check away"].assert_refused(69, "1 problem", "broker: ")
-
-
-def test_a_simulation_that_cannot_be(refused):
-    refused["no address"].assert_refused(78, "nowhere:port")
-    refused["no site"].assert_refused(78, "atlantis", "town")
-
-
-def test_a_broker_that_refuses_the_password(group, make_mosquitto):
-    broker = make_mosquitto("allow_anonymous false\n")
-    mqtt = {"host": broker.host, "port": broker.port, "username": "edge", "password_env": "EDGE_PASSWORD"}
-    path = simulated(group, "refuse", mqtt=mqtt)
-    for command in ("run", "check"):
-        group.start(f"refused {command}", command, "--config", path, EDGE_PASSWORD="hunter2")
-    for command in ("run", "check"):
-        group[f"refused {command}"].assert_refused(77, "refused client", "'edge'", "password_env")
-        assert "hunter2" not in group[f"refused {command}"].error
-
-
 def test_check_lists_everything_that_is_wrong(group, real):
     cameras = [{"id": "none", "source": "none.mp4"}, *real["cameras"]]
     wrong = {
@@ -297,47 +156,3 @@ def test_check_lists_everything_that_is_wrong(group, real):
         "links",
         "store",
     ]
-
-
-def test_replay_gives_the_same_bytes_twice(group):
-    raw = raw_config(Play(seconds=40.0), group.folder / "unused.db", None)
-    outs = [group.folder / f"replay-{number}.jsonl" for number in (1, 2)]
-    for out in outs:
-        group.start(out.name, "replay", "--config", group.write(out.stem, raw), "--out", out)
-    for out in outs:
-        assert group[out.name].code == 0, group[out.name].error
-        assert group[out.name].out.endswith(f"facts → {out}\n")
-    assert outs[0].read_bytes() == outs[1].read_bytes()
-    assert b'"topic"' in outs[0].read_bytes(), "nothing was matched"
-    assert not (group.folder / "unused.db").exists()
-
-
-def test_simulate_publishes(group, subscribe):
-    with EmbeddedBroker() as broker:
-        subscriber = subscribe(broker.port, "3.1.1")
-        group.start(
-            "simulate", "simulate", "--broker", f"{broker.host}:{broker.port}", "--seconds", "40", "--speed", "100"
-        )
-        assert group["simulate"].code == 0, group["simulate"].error
-        subscriber.wait(lambda seen: len(seen.of(Match)) > 3)
-        subscriber.wait(lambda seen: [state.state for state in seen.of(NodeState)][-1:] == ["offline"])
-
-
-def test_help_is_quick_because_it_imports_nothing_heavy(group):
-    """Measured in seconds of the processor, which other tests do not use up."""
-    code = f"""
-import atexit, sys, time
-heavy = {HEAVY}
-atexit.register(lambda: print(time.process_time(), [name for name in heavy if name in sys.modules]))
-from edge_app.__main__ import main
-main()
-"""
-    for command in ((), *((name,) for name in COMMANDS)):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *command, "--help"], capture_output=True, text=True, check=True
-        )
-        *text, measured = done.stdout.splitlines()
-        took_s, loaded = measured.split(" ", 1)
-        assert "Usage" in "".join(text)
-        assert loaded == "[]"
-        assert float(took_s) < 1.5
