@@ -9,13 +9,12 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.detect import DetectorSettings, open_detector
 from edge_app.simulation.detections import intersection_over_union
@@ -23,6 +22,9 @@ from edge_app.simulation.render import Renderer
 from edge_app.simulation.shapes import CLASS_NAMES
 from edge_app.simulation.world import Visible, World
 from edge_app.types import Frame
+from trainer.detector.labels import label_text
+from trainer.detector.weights import to_detector, write_detector
+from trainer.metrics.detection import Boxes
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
@@ -32,10 +34,6 @@ NAMES = (*CLASS_NAMES, "person")
 INPUT = InputSpec(width_px=640, height_px=384, channel_order="RGB", scale=1.0, resize="letterbox", pad_value=114)
 DEPTH, WIDTH, MAXIMUM_CHANNELS = 0.33, 0.125, 1024  # of the YOLO26 family; nano is 0.5, 0.25, 1024
 VERSION = "demo-detector-2"
-LICENCE = (
-    "Trained with Ultralytics YOLO (AGPL-3.0) on pictures drawn by this project; whoever ships these weights in a "
-    "product should read Ultralytics' licence terms or train a detector of another origin."
-)
 FIRST_SEEDS, SECOND_SEEDS = range(1000, 1028), range(1100, 1128)
 CHECK_SEEDS, TEST_SEEDS = range(1900, 1902), range(2000, 2004)
 PICTURES_PER_CAMERA = 16
@@ -80,7 +78,8 @@ def write_dataset(folder: Path, seeds: range) -> Path:
             # A scrambled name: Ultralytics reads in the order of names when it does not shuffle.
             name = f"{(index * 7919) % 99991:05d}"
             cv2.imwrite(str(folder / "images" / part / f"{name}.jpg"), picture.image, [cv2.IMWRITE_JPEG_QUALITY, 97])
-            (folder / "labels" / part / f"{name}.txt").write_text(_labels(picture))
+            size = (picture.image.shape[1], picture.image.shape[0])
+            (folder / "labels" / part / f"{name}.txt").write_text(label_text(labelled(picture), size))
         print(f"{part}: {index + 1} pictures", flush=True)
     names = dict(enumerate(NAMES))
     data = folder / "data.yaml"
@@ -88,14 +87,11 @@ def write_dataset(folder: Path, seeds: range) -> Path:
     return data
 
 
-def _labels(picture: Picture) -> str:
-    height, width = picture.image.shape[:2]
-    lines = []
-    for box, kind, hidden in zip(picture.truth.boxes, picture.truth.classes, picture.truth.occluded, strict=True):
-        if hidden <= _HIDDEN:
-            x0, y0, x1, y1 = box / np.array([width, height, width, height])
-            lines.append(f"{kind} {(x0 + x1) / 2:.6f} {(y0 + y1) / 2:.6f} {x1 - x0:.6f} {y1 - y0:.6f}\n")
-    return "".join(lines)
+def labelled(picture: Picture) -> Boxes:
+    """The true boxes that are worth learning or finding: those not hidden too much."""
+    truth = picture.truth
+    shown = truth.occluded <= _HIDDEN
+    return Boxes(truth.boxes[shown], np.ones(int(shown.sum()), np.float32), truth.classes[shown])
 
 
 def train_detector(out: Path, work: Path, epochs: int, first: Path | None = None) -> Path:
@@ -157,67 +153,12 @@ def _fit(model: YOLO, work: Path, seeds: range, epochs: int, step_size: float) -
 
 
 def export_detector(weights: Path, out: Path) -> Path:
-    """ONNX with a batch axis of any size and the raw head (cx cy w h and a score per class), and its manifest.
-
-    Written by torch itself: Ultralytics' exporter frees height and width along with the batch, which leaves shape
-    arithmetic in the graph that the engine would repeat for every frame.
-    """
-    import onnxslim
-    import torch
-    from ultralytics import YOLO
-
-    model = YOLO(str(weights)).model.float().eval()
-    model.model[-1].end2end = False
-    model = model.fuse()
-    for part in model.modules():
-        for name, value in (("export", True), ("format", "onnx"), ("dynamic", False)):
-            if hasattr(part, name):
-                setattr(part, name, value)
-    example = torch.zeros(2, 3, INPUT.height_px, INPUT.width_px)
-    with torch.no_grad():
-        model(example)  # builds the grid of anchors for this size
+    """ONNX with the raw head (cx cy w h and a score per class) that takes grey levels, and its manifest."""
+    detector = to_detector(weights, "raw", INPUT.width_px, INPUT.height_px)
+    about = {"version": VERSION, "class_names": NAMES, "made_by": "python deploy/demo_models.py detector"}
     target = out / "demo_detector.onnx"
-    out.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        model,
-        (example,),
-        str(target),
-        input_names=["images"],
-        output_names=["predictions"],
-        dynamic_axes={"images": {0: "batch"}, "predictions": {0: "batch"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    onnxslim.slim(str(target), str(target))
-    take_grey_levels(target)
-    manifest = ModelManifest(
-        kind="detector",
-        version=VERSION,
-        input=INPUT,
-        class_names=NAMES,
-        head="ultralytics-raw",
-        made_by="python deploy/demo_models.py detector",
-        licence_note=LICENCE,
-    )
-    write_manifest(target, manifest)
+    write_detector(replace(detector, manifest=detector.manifest.model_copy(update=about)), target)
     return target
-
-
-def take_grey_levels(path: Path) -> None:
-    """Let an ONNX detector that wants floats in [0, 1] take uint8 instead, and divide by 255 itself."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    model = onnx.load(str(path))
-    graph, images = model.graph, model.graph.input[0]
-    for node in graph.node:
-        node.input[:] = ["images_scaled" if name == images.name else name for name in node.input]
-    graph.initializer.append(helper.make_tensor("one_255th", TensorProto.FLOAT, [], [1 / 255]))
-    graph.node.insert(0, helper.make_node("Cast", [images.name], ["images_float"], to=TensorProto.FLOAT))
-    graph.node.insert(1, helper.make_node("Mul", ["images_float", "one_255th"], ["images_scaled"]))
-    images.type.tensor_type.elem_type = TensorProto.UINT8
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
 
 
 def check_detector(path: Path, per_camera: int = 20) -> dict[str, float]:

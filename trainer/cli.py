@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from trainer.detector.cli import app as detector_app
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
+    from trainer.export.detector import ExportedDetector
     from trainer.methods.cards import Card
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(detector_app, name="detector")
 
 Data = Annotated[Path, typer.Argument(help="Folder of a data set, folder of crops, or CSV table.")]
 Cache = Annotated[Path, typer.Option(help="Folder for the decoded crops.")]
@@ -119,33 +123,62 @@ def inspect(
         typer.echo(line)
 
 
+DetectorFile = Annotated[Optional[Path], typer.Option(help="Detector to put in: ONNX, or a .pt of Ultralytics.")]  # noqa: UP045
+Frames = Annotated[Optional[Path], typer.Option(help="For the detector: recordings, pictures, or data.yaml.")]  # noqa: UP045
+DetectorManifest = Annotated[Optional[Path], typer.Option(help="JSON about the detector, if not beside it.")]  # noqa: UP045
+
+
 @app.command()
-def export(
+def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="model.pt of a run.")],
     calibration: Annotated[Path, typer.Option(help="Data set: training crops for the INT8 ranges, test for the gate.")],
     out: Annotated[Path, typer.Option(help="Bundle to write: ….bundle.")],
     precision: Annotated[str, typer.Option(help="int8, fp16, fp32; auto: the first of these that passes.")] = "auto",
+    detector: DetectorFile = None,
+    frames: Frames = None,
+    detector_manifest: DetectorManifest = None,
     key: Annotated[Optional[Path], typer.Option(help="Private key, PEM; a new pair is made where none is.")] = None,  # noqa: UP045
-    engine: Annotated[Optional[list[str]], typer.Option(help="Also build an engine, as sm86; repeatable.")] = None,  # noqa: UP045
+    engine: Annotated[Optional[list[str]], typer.Option(help="Also build engines, as sm86; repeatable.")] = None,  # noqa: UP045
     layout: Layout = None,
     cache: Cache = CACHE,
 ) -> None:
-    """Turn a model into a signed bundle for the roadside: in INT8 where that passes the gate, else in FP16."""
+    """Turn a model into a signed bundle for the roadside: in INT8 where that passes the gate, else in FP16.
+
+    With --detector, that too, each network with a precision of its own. --frames judges it: against labels where there
+    are some (YOLO's layout), else against its own FP32 boxes.
+    """
     import time
 
     from trainer.export import bundle, run
 
     key = key or out.with_name("signing-key.pem")
     signer = bundle.signing_key(key)  # first: what is wrong with it should not be told after an hour
-    request = run.Request(model, calibration, layout, cache, precision)
-    exported = run.export(request, typer.echo)
-    manifest = bundle.write(exported, out, out.stem, signer, time.time())
+    found = None if detector is None else _export_detector(detector, frames, detector_manifest, precision)
+    exported = run.export(run.Request(model, calibration, layout, cache, precision), typer.echo)
+    manifest = bundle.write(exported, out, out.stem, signer, time.time(), detector=found)
     typer.echo(f"{manifest.embedder.precision}, because {manifest.embedder.precision_reason}")
+    if manifest.detector is not None:
+        typer.echo(f"detector {manifest.detector.precision}, because {manifest.detector.precision_reason}")
     typer.echo(f"match threshold: move it by {manifest.threshold_shift:+.4f}")
     typer.echo(f"bundle: {out} ({out.stat().st_size / 1e6:.1f} MB), public key: {bundle.public_path(key)}")
     folder = out.with_name("engines")
-    for path in bundle.build_engines(exported, engine or [], folder, lambda line: typer.echo(line, err=True)):
+    networks = (exported,) if found is None else (exported, found)
+    for path in bundle.build_engines(networks, engine or [], folder, lambda line: typer.echo(line, err=True)):
         typer.echo(f"engine: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _export_detector(path: Path, frames: Path | None, description: Path | None, precision: str) -> ExportedDetector:
+    from trainer.detector.weights import as_onnx
+    from trainer.errors import ConfigurationError
+    from trainer.export import detector
+
+    if frames is None:
+        raise ConfigurationError(
+            ["--detector needs --frames: recordings, a folder of pictures or a data.yaml to judge it by"],
+            "command line",
+        )
+    with as_onnx(path) as onnx:
+        return detector.export(detector.Request(onnx, frames, description, precision), typer.echo)
 
 
 @app.command("inspect-bundle")

@@ -45,7 +45,17 @@ def test_help_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "extract", "cluster", "evaluate", "inspect", "export", "inspect-bundle", "methods"):
+    for command in (
+        "train",
+        "extract",
+        "cluster",
+        "evaluate",
+        "inspect",
+        "export",
+        "inspect-bundle",
+        "methods",
+        "detector",
+    ):
         assert command in done.stdout
 
 

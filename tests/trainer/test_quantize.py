@@ -167,11 +167,11 @@ def test_layers_are_left_out_until_the_gate_passes(site):
 def test_the_real_builder_takes_the_file(site, precision):
     pytest.importorskip("tensorrt_rtx", reason="building ahead of time needs TensorRT-RTX")
     exported = run.export(request(site, precision=precision, limits=ANYTHING), lambda line: None)
-    (engine,) = bundle.build_engines(exported, ["sm86"], site / "engines", lambda line: None)
+    (engine,) = bundle.build_engines([exported], ["sm86"], site / "engines", lambda line: None)
     assert f"-{precision}-b16-sm86-tensorrt_rtx-" in engine.name
     assert engine.stat().st_size > 10_000
     with pytest.raises(DataError, match="the bundle is written, an engine for sm10 is not"):
-        bundle.build_engines(exported, ["sm10"], site / "engines", lambda line: None)
+        bundle.build_engines([exported], ["sm10"], site / "engines", lambda line: None)
 
 
 def test_the_command(site):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edge_app.contract.golden import Golden, golden_bytes
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.signature import PrivateKey, read_private_key, write_key_pair
 from trainer.errors import DataError, WorldError
+from trainer.export.detector import ExportedDetector, bundled
 from trainer.export.onnx import grey_spec
 from trainer.export.run import Exported
 from trainer.export.verify import histogram
@@ -44,7 +45,9 @@ def public_path(key: Path) -> Path:
     return key.with_name(f"{key.stem}.pub{key.suffix}")
 
 
-def manifest_of(exported: Exported, name: str, now_s: float) -> BundleManifest:
+def manifest_of(
+    exported: Exported, name: str, now_s: float, detector: ExportedDetector | None = None
+) -> BundleManifest:
     """Everything but the digests. The serial is the time: it grows with every export."""
     chosen, model = exported.chosen, exported.source
     described = ModelManifest(
@@ -72,6 +75,7 @@ def manifest_of(exported: Exported, name: str, now_s: float) -> BundleManifest:
         created_at_s=now_s,
         commit=model.commit[:300],
         embedder=embedder,
+        detector=None if detector is None else bundled(detector),
         threshold_shift=chosen.comparison.threshold_shift,
         threshold_false_match_rate=chosen.comparison.false_match_rate,
         data_from_s=first_s,
@@ -91,32 +95,45 @@ def golden_of(exported: Exported) -> Golden:
     )
 
 
-def write(exported: Exported, path: Path, name: str, key: PrivateKey, now_s: float) -> BundleManifest:
+def write(
+    exported: Exported,
+    path: Path,
+    name: str,
+    key: PrivateKey,
+    now_s: float,
+    *,
+    detector: ExportedDetector | None = None,
+) -> BundleManifest:
     """The bundle, whole or not at all. Raises `WorldError` when the disk refuses, `DataError` when it would be none."""
     members: dict[Any, bytes] = {
         "embedder.onnx": exported.chosen.model.SerializeToString(),
         "golden.npz": golden_bytes(golden_of(exported)),
     }
+    if detector is not None:
+        members["detector.onnx"] = detector.chosen.model.SerializeToString()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_bundle(path, manifest_of(exported, name, now_s), members, key)
+        return write_bundle(path, manifest_of(exported, name, now_s, detector), members, key)
     except BundleError as error:
         raise DataError(str(error)) from None
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def build_engines(exported: Exported, devices: list[str], folder: Path, report: Callable[[str], None]) -> list[Path]:
-    """An engine per device, as `edge-app build-engine` would find it. Raises `DataError` with the builder's words."""
+def build_engines(
+    networks: Sequence[Exported | ExportedDetector], devices: list[str], folder: Path, report: Callable[[str], None]
+) -> list[Path]:
+    """An engine per network and device, as `edge-app build-engine` would find it. Raises `DataError` with the builder's
+    words."""
     from edge_app.errors import ModelError, StoreError
     from edge_app.runtime import build
 
     made = []
     with tempfile.TemporaryDirectory() as place:
-        onnx = Path(place) / "embedder.onnx"
-        onnx.write_bytes(exported.chosen.model.SerializeToString())
-        for device in devices:
-            request = build.BuildRequest(onnx, folder, device, precision=exported.chosen.precision, max_batch=MAX_BATCH)
+        onnx = Path(place) / "network.onnx"
+        for network, device in ((network, device) for network in networks for device in devices):
+            onnx.write_bytes(network.chosen.model.SerializeToString())
+            request = build.BuildRequest(onnx, folder, device, precision=network.chosen.precision, max_batch=MAX_BATCH)
             try:
                 made.append(build.build_engine(request, report).path)
             except (ModelError, StoreError) as error:

@@ -75,8 +75,8 @@ def agreement(reference: Sequence[Boxes], found: Sequence[Boxes]) -> float:
 
 
 def likeness(first: Sequence[Boxes], second: Sequence[Boxes], score: float) -> float:
-    """In [0, 1], 1 for equal boxes: the mean, over all boxes of both sides above `score`, of IoU · smaller score / larger
-    score with the partner on the other side, 0 without one. Weaker boxes may be partners."""
+    """In [0, 1], 1 for equal boxes: the mean, over the boxes of both sides above `score`, of IoU · smaller score /
+    larger score with the partner on the other side, 0 without one. Weaker boxes may be partners."""
     values: list[NDArray[np.float64]] = []
     for one, other in zip(first, second, strict=True):
         overlaps = np.where(one.classes[:, None] == other.classes, _overlaps(one.boxes, other.boxes), 0)

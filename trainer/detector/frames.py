@@ -1,0 +1,160 @@
+"""Frames to measure a detector on: a folder of pictures, recordings, or pictures with labels in YOLO's layout.
+
+Some measure the INT8 ranges, others, never the same, judge the result: the parts `train` and `val` where the data have
+them, else every third frame judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app.contract.preprocess import InputSpec, LetterboxMap
+from trainer.data.cache import fit
+from trainer.data.images import list_images, read_image
+from trainer.detector import labels
+from trainer.errors import DataError
+from trainer.metrics.detection import Boxes
+
+RECORDINGS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".ts", ".264", ".h264", ".265", ".h265"})
+LEAST = 6  # frames
+JUDGE_EVERY = 3
+SEEK = 250  # frames; shorter ways are decoded through
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Pictures as the network sees them."""
+
+    pixels: Pixels  # (N, H, W, 3) in the network's size and channel order
+    places: tuple[LetterboxMap, ...]  # N
+    truth: tuple[Boxes, ...] | None  # N, in pixels of the picture; None without labels
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What measures, and what judges."""
+
+    spare: Frames
+    held: Frames
+    about: str  # where they are from, in words
+
+
+def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int, judges: int) -> Gathered:
+    """At most `count` frames to measure ranges on and `judges` others to judge, evenly spread. `DataError` when there
+    are too few or one cannot be read."""
+    known = labels.find(path)
+    if known is None:
+        frames = _stack((picture for _, picture in pictures_of(path, count + judges)), spec)
+        _check_enough(path, len(frames))
+        judging = np.arange(len(frames)) % JUDGE_EVERY == 0
+        spare, held = (_take(frames, np.flatnonzero(rows)) for rows in (~judging, judging))
+        return Gathered(spare, held, f"evenly from {path.name}, without labels")
+    train, val = known.train, known.val
+    if not val:
+        train, val = tuple(each for row, each in enumerate(train) if row % JUDGE_EVERY), train[::JUDGE_EVERY]
+    _check_enough(path, len(train) + len(val))
+    numbers = labels.class_numbers(known.names, class_names)
+    spare, held = (
+        _labelled([pictures[row] for row in spread(len(pictures), limit)], spec, numbers, len(class_names))
+        for pictures, limit in ((train, count), (val, judges))
+    )
+    return Gathered(spare, held, f"evenly from {path.name}, with labels")
+
+
+def pictures_of(path: Path, limit: int) -> Iterator[tuple[str, Pixels]]:
+    """Name and picture (H, W, 3) uint8 BGR of at most `limit` frames of a folder of pictures or recordings, or of one
+    recording, evenly spread. `DataError` when there is none, or one cannot be read."""
+    files = _recordings(path)
+    if not files:
+        every = list_images(path)
+        for row in spread(len(every), limit):
+            yield every[row].stem, read_image(every[row])
+        return
+    for file in files:
+        for number, picture in _frames_of(file, max(1, limit // len(files))):
+            yield f"{file.stem}-{number:06d}", picture
+
+
+def spread(count: int, limit: int) -> NDArray[np.int64]:
+    """At most `limit` of the rows 0 … count − 1, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64)) if count else np.zeros(0, np.int64)
+
+
+def _check_enough(path: Path, count: int) -> None:
+    if count < LEAST:
+        raise DataError(f"{path} has {count} frames; ranges and gate need at least {LEAST}, better 300")
+
+
+def _labelled(pictures: list[Path], spec: InputSpec, numbers: NDArray[np.int64] | None, classes: int) -> Frames:
+    frames = _stack(map(read_image, pictures), spec)
+    truth = [
+        labels.read_labels(
+            labels.label_path(picture), (place.source_width_px, place.source_height_px), numbers, classes
+        )
+        for picture, place in zip(pictures, frames.places, strict=True)
+    ]
+    return Frames(frames.pixels, frames.places, tuple(truth))
+
+
+def _recordings(path: Path) -> list[Path]:
+    if path.is_file():
+        if path.suffix.lower() not in RECORDINGS:
+            raise DataError(f"{path}: expected a folder, a data.yaml or a recording ({', '.join(sorted(RECORDINGS))})")
+        return [path]
+    return sorted(each for each in path.rglob("*") if each.suffix.lower() in RECORDINGS) if path.is_dir() else []
+
+
+def _frames_of(path: Path, limit: int) -> Iterator[tuple[int, Pixels]]:
+    """Number and picture of evenly spread frames of one recording."""
+    count = _length(path)
+    capture, place = cv2.VideoCapture(str(path)), 0
+    try:
+        for wanted in spread(count, limit):
+            if wanted - place > SEEK:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, int(wanted))
+                place = int(wanted)
+            while place < wanted and capture.grab():
+                place += 1
+            good, picture = capture.read()
+            if not good:
+                break  # the header promises more frames than there are
+            place += 1
+            yield int(wanted), picture.astype(np.uint8, copy=False)
+    finally:
+        capture.release()
+
+
+def _length(path: Path) -> int:
+    """Frames of a recording: what its header says, else counted."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened() or not capture.grab():
+            raise DataError(f"{path}: not a recording that can be decoded, or damaged")
+        said, counted = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1
+        while said <= 0 and capture.grab():
+            counted += 1
+        return max(said, counted)
+    finally:
+        capture.release()
+
+
+def _stack(pictures: Iterable[Pixels], spec: InputSpec) -> Frames:
+    pixels, places = [], []
+    for picture in pictures:
+        places.append(spec.place(picture.shape[1], picture.shape[0]))
+        pixels.append(fit(picture, spec))
+    return Frames(np.array(pixels, np.uint8), tuple(places), None)
+
+
+def _take(frames: Frames, rows: NDArray[np.int64]) -> Frames:
+    return Frames(frames.pixels[rows], tuple(frames.places[row] for row in rows), None)
