@@ -20,6 +20,14 @@ from trainer.parallel import Processes  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
 
+def losses_only():
+    """Every step in the log, and no pictures at the end, which cost more than the steps and are tested elsewhere."""
+    import trainer.run
+
+    trainer.run.Session._report = lambda *parts: None
+    log_every_step()
+
+
 def in_double_precision():
     """Every tensor of the run, from the pictures to the losses; the features are clustered as ever."""
     import trainer.measure
@@ -30,7 +38,7 @@ def in_double_precision():
     torch.Tensor.float = torch.Tensor.double
     for module in (trainer.run, trainer.measure):
         module.features_of = lambda *parts, **rest: features_of(*parts, **rest).astype(np.float32)
-    log_every_step()
+    losses_only()
 
 
 def losses(tmp_path, prepare, changes):
@@ -53,7 +61,7 @@ def losses(tmp_path, prepare, changes):
 
 def test_a_shallow_network_with_plain_steps_has_the_losses_of_one_process(tmp_path):
     """In single precision, the share of a process being one group of batch norm."""
-    found = losses(tmp_path, log_every_step, shallow(small_onnx(tmp_path / "small.onnx")))
+    found = losses(tmp_path, losses_only, shallow(small_onnx(tmp_path / "small.onnx")))
     np.testing.assert_allclose(found[1], found[2], atol=1e-5, rtol=0)
 
 
