@@ -82,7 +82,7 @@ def measure(name: str, problem: Problem) -> dict[str, Any]:
     given = Given(problem.network, BATCH)
     settings = settings_of(name)
     first = METHODS[name](problem.network, problem.crops, settings.method, 0)
-    plan = first.start_epoch(EPOCH, lambda: features_of(len(problem.crops), problem.network.dimension))
+    plan = first.start_epoch(EPOCH, lambda *_: features_of(len(problem.crops), problem.network.dimension))
     state = filled(first.state())
     batches = batches_of(plan.batches[: problem.steps + 2], plan.labels, problem, len(first.views()))
 

@@ -67,7 +67,7 @@ def test_every_method_has_a_card_in_the_same_order():
 @NAMES
 def test_the_memory_law_is_what_a_checkpoint_holds(name, network):
     method = made(name, network, np.arange(N) // IDENTITIES % CAMERAS)
-    method.start_epoch(5, lambda: features_of_people(network.dimension))
+    method.start_epoch(5, lambda *_: features_of_people(network.dimension))
     state = method.state()
     floats = [rows for rows in state.values() if isinstance(rows, torch.Tensor) and rows.dtype == torch.float32]
     numbers = {"N": N, "D": network.dimension, "K": IDENTITIES, "M": IDENTITIES * CAMERAS}
@@ -87,7 +87,7 @@ def test_whether_camera_numbers_are_needed(name, network):
         assert CARDS[name].cameras.startswith("required")
     else:
         method = made(name, network, np.full(N, -1))
-        method.start_epoch(5, lambda: features_of_people(network.dimension))
+        method.start_epoch(5, lambda *_: features_of_people(network.dimension))
         assert CARDS[name].cameras.startswith("optional")
 
 

@@ -39,7 +39,7 @@ def test_a_plain_step_is_the_same_step(problem, name):
     given = method_steps.Given(problem.network, method_steps.BATCH)
     torch.manual_seed(0)  # SCL's heads
     first = METHODS[name](given, problem.crops, chosen, 0)
-    plan = first.start_epoch(5, lambda: method_steps.features_of(COUNT, problem.network.dimension))
+    plan = first.start_epoch(5, lambda *_: method_steps.features_of(COUNT, problem.network.dimension))
     batch = method_steps.batches_of(plan.batches[:1], plan.labels, problem, len(first.views()))[0]
     first.load_state(method_steps.filled(first.state()))
     torch.manual_seed(0)

@@ -17,11 +17,10 @@ CE(z, y) = −log softmax(z)[y]. A is G or P.
 After the step: M^G[i], M^P[i] ← normalize(μ·old + (1 − μ)·u_i), M^C[k] by the mean of the batch's u^G of k. The masked
 forward pass is first, so that running statistics end on whole pictures. Only whole pictures are used afterwards.
 
-Every epoch begins with M^C = means of U^G, M^G = U^G and, as the cheaper of two readings, M^P = U^G; with μ = 0.1 a
-row is nine tenths masked feature after its first visit. The other reading, `part_bank: extract`, takes M^P from masked
-pictures, squares drawn anew for every epoch, at one more pass over the crops. Outliers are neither trained on nor
-negatives. With batches in pieces, w and n are those of a piece. Bank and logits in float32: 2·N·D·4 bytes, and a few
-B×N arrays a step.
+Every epoch begins with M^C = means of U^G, M^G = U^G and M^P from masked pictures, squares drawn anew for every epoch.
+`part_bank: copy` is cheaper by a pass over the crops: M^P = U^G; with μ = 0.1 a row is nine tenths masked feature after
+its first visit. Outliers are neither trained on nor negatives. With batches in pieces, w and n are those of a piece.
+Bank and logits in float32: 2·N·D·4 bytes, and a few B×N arrays a step.
 """
 
 from __future__ import annotations
@@ -84,8 +83,8 @@ class TcrlSettings(Settings):
     """Weight of PCL(P)."""
     cluster_update: Update = "mean"
     """How M^C follows the batch; `sequential` is Cluster-Contrast's."""
-    part_bank: Literal["copy", "extract", "keep"] = "copy"
-    """M^P at the start of an epoch: a copy of U^G, features of masked pictures, or as the last epoch left it."""
+    part_bank: Literal["copy", "extract", "keep"] = "extract"
+    """M^P at the start of an epoch: features of masked pictures, a copy of U^G, or as the last epoch left it."""
     one_call: bool = False
     """Masked and whole pictures in one forward pass, in turn, so that batch norm sees both."""
     mask: MaskSettings = MaskSettings()
