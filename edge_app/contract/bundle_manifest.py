@@ -39,7 +39,7 @@ class Member(Part):
 
 
 class Calibration(Part):
-    """The crops that the INT8 ranges were measured on."""
+    """The crops, or a detector's frames, that the INT8 ranges were measured on."""
 
     images: Count
     sha256: Sha256
@@ -62,7 +62,7 @@ class BundledModel(Part):
     float_layers: tuple[Text, ...] = ()
     """Layers left out of INT8."""
     sensitivity: dict[str, float] = Field(default_factory=dict)
-    """Layer → what quantizing it alone costs, as 1 − cosine."""
+    """Layer → what quantizing it alone costs: 1 − cosine, of a detector 1 − likeness of its boxes."""
     histograms: dict[str, tuple[Count, ...]] = Field(default_factory=dict)
     """Name → counts in equal bins over cosines from −1 to 1."""
     calibration: Calibration | None = None
