@@ -15,6 +15,7 @@ pytest.importorskip("tensorrt_rtx", reason="building ahead of time needs TensorR
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import int8_device  # noqa: E402
 import int8_networks  # noqa: E402
 
 from edge_app.runtime.build import BuildRequest, build_engine  # noqa: E402
@@ -77,3 +78,8 @@ def test_the_file_keeps_its_weights_in_int8(case):
 def test_branches_that_are_one_convolution_are_merged():
     plain = int8_networks.network("repvgg_a0", 2).plain
     assert sum(node.op_type in HEAVY for node in plain.graph.node) == 22
+
+
+def test_work_is_counted_alike_before_and_after_quantizing(case):
+    _, plain, quantized, _ = case
+    assert int8_device.multiply_adds(with_int8_weights(quantized)) == int8_device.multiply_adds(plain) > 1e6
