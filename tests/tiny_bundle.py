@@ -54,14 +54,14 @@ def manifest(detector: bool = False, **changes: Any) -> BundleManifest:
         calibration=Calibration(images=512, sha256="ab" * 32, chosen="all cameras, every hour"),
     )
     car = ModelManifest(kind="detector", version="d1", input=INPUT, class_names=("car",), head="ultralytics-end2end")
-    found = BundledModel(model=car, precision="fp32", precision_reason="asked for") if detector else None
+    found = BundledModel(model=car, precision="fp32", precision_reason="asked for", sensitivity={"head": 0.4})
     given = {
         "name": "crossroads",
         "serial": 7,
         "created_at_s": 1767225600.25,
         "commit": "0123abc",
         "embedder": embedder,
-        "detector": found,
+        "detector": found if detector else None,
         "config": {"method": "spcl", "epochs": 50, "eps": None},
         **changes,
     }

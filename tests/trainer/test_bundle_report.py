@@ -21,7 +21,9 @@ def site(tmp_path):
     from edge_app.contract.signature import read_private_key
 
     write_key_pair(tmp_path / "signing-key.pem", tmp_path / "signing-key.pub.pem")
-    tiny_bundle.write(tmp_path / "a.bundle", b"a network", key=read_private_key(tmp_path / "signing-key.pem"))
+    tiny_bundle.write(
+        tmp_path / "a.bundle", b"a network", b"another", key=read_private_key(tmp_path / "signing-key.pem")
+    )
     return tmp_path
 
 
@@ -33,13 +35,15 @@ def test_text_and_page(site):
         "crossroads 7, made 2026-01-01",
         "embedder.onnx: int8, because every gate passed",
         "cosine_min: 0.9910 (passes 0.98)",
-        "512 crops, all cameras, every hour",
+        "512 pictures, all cameras, every hour",
         "2 layers left out of INT8: gem, neck",
         "conv1 costs 2.00e-03",
+        "detector.onnx: fp32, because asked for",
+        "head costs 4.00e-01",
     ):
         assert fact in result.output
     page = (site / "page" / "index.html").read_text(encoding="utf-8")
-    for picture in ("similarity.png", "sensitivity.png"):
+    for picture in ("similarity.png", "sensitivity_embedder.png", "sensitivity_detector.png"):
         assert picture in page
         assert (site / "page" / picture).stat().st_size > 1000
 

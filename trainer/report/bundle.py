@@ -57,15 +57,25 @@ def write_report(bundle: ModelBundle, folder: Path) -> None:
             if gate.name.startswith(f"{model.precision}_cosine")
         }
         similarities(folder / "similarity.png", counts, limits)
-    if model.sensitivity:
-        layer_costs(folder / "sensitivity.png", model.sensitivity, set(model.float_layers))
-    facts = {"precision": model.precision, "made": _day(made.created_at_s), "commit": made.commit[:12]}
-    facts |= {gate.name.replace("_", " "): _verdict(gate.value, gate.limit, gate.passed) for gate in model.gates}
-    facts |= {"threshold shift": f"{made.threshold_shift:+.4f}", "layers left out": str(len(model.float_layers))}
-    if model.calibration is not None:
-        facts["calibration"] = f"{model.calibration.images} crops"
+    facts = {"made": _day(made.created_at_s), "commit": made.commit[:12]}
+    for member, each in made.models().items():
+        name = member.removesuffix(".onnx")
+        if each.sensitivity:
+            cost = "1 − mean cosine" if each is model else "1 − likeness of the boxes"
+            layer_costs(folder / f"sensitivity_{name}.png", each.sensitivity, set(each.float_layers), cost)
+        facts |= {f"{name}: {key}": value for key, value in _facts(each).items()}
+    facts["threshold shift"] = f"{made.threshold_shift:+.4f}"
     folder.mkdir(parents=True, exist_ok=True)
-    write_page(folder, f"{made.name} {made.serial}", {**facts, "because": model.precision_reason})
+    write_page(folder, f"{made.name} {made.serial}", facts)
+
+
+def _facts(model: BundledModel) -> dict[str, str]:
+    facts: dict[str, str] = {"precision": model.precision}
+    facts |= {gate.name.replace("_", " "): _verdict(gate.value, gate.limit, gate.passed) for gate in model.gates}
+    facts["layers left out"] = str(len(model.float_layers))
+    if model.calibration is not None:
+        facts["calibration"] = f"{model.calibration.images} pictures"
+    return {**facts, "because": model.precision_reason}
 
 
 def _model(name: str, model: BundledModel) -> list[str]:
@@ -77,7 +87,7 @@ def _model(name: str, model: BundledModel) -> list[str]:
     ]
     if model.calibration is not None:
         about = model.calibration
-        found.append(f"  ranges from {about.images} crops, {about.chosen}, digest {about.sha256[:16]}…")
+        found.append(f"  ranges from {about.images} pictures, {about.chosen}, digest {about.sha256[:16]}…")
     if model.float_layers:
         found.append(f"  {len(model.float_layers)} layers left out of INT8: {', '.join(model.float_layers[:WORST])}, …")
     for layer in sorted(model.sensitivity, key=lambda layer: -model.sensitivity[layer])[:WORST]:

@@ -120,8 +120,8 @@ def similarities(path: Path, counts: dict[str, NDArray[np.int64]], limits: dict[
     _save(figure, path)
 
 
-def layer_costs(path: Path, costs: dict[str, float], left_out: set[str], shown: int = 40) -> None:
-    """The layers that suffer most when they alone are quantized; those that stayed float in another colour."""
+def layer_costs(path: Path, costs: dict[str, float], left_out: set[str], unit: str, shown: int = 40) -> None:
+    """The layers that suffer most when they alone are quantized, in `unit`; another colour for those left out."""
     from matplotlib.figure import Figure
 
     names = sorted(costs, key=lambda name: -costs[name])[:shown][::-1]
@@ -131,7 +131,7 @@ def layer_costs(path: Path, costs: dict[str, float], left_out: set[str], shown: 
     axes.barh(range(len(names)), [costs[name] for name in names], color=colours, height=0.7)
     axes.set_yticks(range(len(names)), [name if len(name) <= 60 else f"…{name[-59:]}" for name in names], fontsize=8)
     _dress(axes, f"{len(names)} of {len(costs)} layers; orange ones were left out of INT8")
-    axes.set_xlabel("1 − mean cosine when this layer alone is INT8", color=INK)
+    axes.set_xlabel(f"{unit} when this layer alone is INT8", color=INK)
     _save(figure, path)
 
 

@@ -32,9 +32,13 @@ CAPTIONS = {
         "Similarity",
         "Each held-out crop, embedded by the float network and by the one that ships. Dashed: the limits of the gate.",
     ),
-    "sensitivity.png": (
-        "Sensitivity",
+    "sensitivity_embedder.png": (
+        "Sensitivity of the embedder",
         "What each layer costs when it alone is quantized. A few long bars can be left out; many need another network.",
+    ),
+    "sensitivity_detector.png": (
+        "Sensitivity of the detector",
+        "The same for the detector: how unlike its boxes become when one layer alone is quantized.",
     ),
 }
 STYLE = """
