@@ -35,7 +35,9 @@ def crops(rows: Rows) -> list[str]:
     for name, case in rows.items():
         network, data = name.split("/")
         for precision, row in case["rows"].items():
-            left_out = f"{row['left_out']} of {case['layers']}" if precision.startswith("int8") else ""
+            left_out = (
+                f"{case['layers'] - row['int8_layers']} of {case['layers']}" if precision.startswith("int8") else ""
+            )
             figures = [f"{row['cosine_min']:.3f}", f"{row['cosine_median']:.4f}", f"{row['mAP']:.1f}"]
             figures += [f"{row['loss']:.2f}", f"{row['threshold_shift']:+.4f}", left_out]
             figures += [f"{row[kind] / 1e6:.1f} MB" for kind in ("onnx_bytes", "engine_bytes")]
