@@ -48,7 +48,7 @@ def parsed(root, cache, small, method=None, **changes):
             "stripes": 2,
             "positives": 2,
             "warmup_epochs": 1,
-            "clustering": {"jaccard": {"k1": 8, "k2": 3}, "dbscan": {"min_samples": 2}},
+            "labels": {"clustering": {"jaccard": {"k1": 8, "k2": 3}, "dbscan": {"min_samples": 2}}},
             **(method or {}),
         },
         "optimiser": {"name": "sgd", "rate": 1e-2, "schedule": "constant"},
