@@ -1,5 +1,7 @@
 """Which crops judge an export, and who is who among them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,9 @@ pytest.importorskip("numba", reason="clustering needs numba")
 from tiny_crops import write_market
 
 from edge_app.contract.preprocess import InputSpec
+from trainer.data.records import Crops
 from trainer.errors import DataError
-from trainer.export.held_out import ExportCrops, gather, judges
+from trainer.export.held_out import ExportCrops, gather, judges, window
 from trainer.export.verify import compare
 from trainer.metrics.retrieval import Truth
 
@@ -65,6 +68,19 @@ def test_clusters_stand_in_for_labels(known):
     comparison = compare(rows, rows, found)
     assert comparison.mAP == comparison.mAP_float == 100
     assert comparison.false_match_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("times_s", "expected"),
+    [
+        ([1.7e9, np.nan, 1.8e9], (1.7e9, 1.8e9)),
+        ([np.nan, np.nan, np.nan], None),
+        ([0.0, 7_218.0, 45_000.0], None),  # a research set's own clock
+    ],
+)
+def test_the_window_of_the_training_crops_is_one_of_the_calendar(times_s, expected):
+    unknown = np.full(3, -1)
+    assert window(Crops((Path("a"), Path("b"), Path("c")), unknown, np.array(times_s), unknown)) == expected
 
 
 def test_nobody_judges_where_nobody_is_seen_again():

@@ -18,6 +18,7 @@ from trainer.export.verify import Judges
 from trainer.metrics.retrieval import Truth
 
 LARGEST_CALIBRATION = 20_000  # training crops that are decoded to choose from
+EARLIEST_S = 365 * 86_400.0  # what lies before is no time of a calendar
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ def identities_within(everyone: NDArray[np.int64], asked: NDArray[np.int64], lim
 
 
 def window(crops: Crops) -> tuple[float, float] | None:
-    """Capture times of the first and the last crop; None when no crop has one."""
-    times = crops.times_s[np.isfinite(crops.times_s)]
+    """Capture times of the first and the last crop; None when no crop has one, or only one of a research set's own
+    clock, which begins at 0."""
+    times = crops.times_s[crops.times_s > EARLIEST_S]  # a comparison with nan is false
     return (float(times.min()), float(times.max())) if len(times) else None
 
 
