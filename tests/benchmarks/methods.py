@@ -13,7 +13,7 @@ can be stopped and repeated. Without DATA the rows are printed as Markdown table
 
 Equal terms: a paper's method keeps its losses, memories and weights, and gets what is nobody's merit like all others:
 optimiser, running mean, batches of 64, and clusters of k1 30 whose eps is chosen in every epoch without labels (SpCL,
-whose three clusterings belong together, keeps one eps: the choice at the start). `--ablation` adds the steps from O2CAP
+whose three clusterings belong together, keeps one eps). `--ablation` adds the steps from O2CAP
 to Crosslane, one change each.
 
 Equal cost: `--images` pictures go forward and backward through the network in every run, whatever the batch; a masked
