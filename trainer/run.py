@@ -17,7 +17,7 @@ from trainer.clustering.recluster import Clustering
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
 from trainer.data.loader import Chances, Loader
-from trainer.data.records import Crops, FixedTest, RandomTest
+from trainer.data.records import Crops, FixedTest, RandomTest, spread
 from trainer.data.transforms import AS_THEY_ARE, Transform, normalise
 from trainer.errors import ConfigurationError, DataError
 from trainer.evaluate import EvaluationSettings
@@ -239,7 +239,7 @@ class Session:
         embed = self._embed()
         (query_features, query_kept), (gallery_features, kept) = embed(test.query.crops), embed(test.gallery.crops)
         query, gallery = test.query.take(query_kept), test.gallery.take(kept)
-        rows = np.unique(np.linspace(0, len(query) - 1, min(len(query), RANKED_QUERIES)).astype(np.int64))
+        rows = spread(len(query), RANKED_QUERIES)
         return sheets.ranked_lists(query, gallery, (query_features, gallery_features), rows)
 
     def _embed(self) -> Embed:
@@ -265,8 +265,7 @@ class Session:
         return new_embedder(blueprint, self._calibration())
 
     def _calibration(self) -> list[Tensor]:
-        count = len(self.crops.crops)
-        rows = np.unique(np.linspace(0, count - 1, min(count, CALIBRATION_CROPS)).astype(np.int64))
+        rows = spread(len(self.crops.crops), CALIBRATION_CROPS)
         blocks = np.array_split(rows, max(1, len(rows) // 64))
         return [normalise(torch.from_numpy(self.crops.pixels[block]), self.settings.data.input) for block in blocks]
 

@@ -95,6 +95,11 @@ class Dataset:
             raise DataError(f"{self.name}: neither training nor test pictures were found")
 
 
+def spread(count: int, limit: int) -> NDArray[np.int64]:
+    """At most `limit` of the rows 0 … count − 1, evenly spread, ascending."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64))
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One picture as a reader sees it, before it becomes a `Crops` or a `Labelled`."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from trainer.data.cache import fit
 from trainer.data.images import list_images, read_image
+from trainer.data.records import spread
 from trainer.detector import labels
 from trainer.errors import DataError
 from trainer.metrics.detection import Boxes
@@ -46,7 +47,6 @@ class Gathered:
 
     spare: Frames
     held: Frames
-    about: str  # where they are from, in words
 
 
 def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int, judges: int) -> Gathered:
@@ -58,7 +58,7 @@ def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int
         _check_enough(path, len(frames))
         judging = np.arange(len(frames)) % JUDGE_EVERY == 0
         spare, held = (_take(frames, np.flatnonzero(rows)) for rows in (~judging, judging))
-        return Gathered(spare, held, f"evenly from {path.name}, without labels")
+        return Gathered(spare, held)
     train, val = known.train, known.val
     if not val:
         train, val = tuple(each for row, each in enumerate(train) if row % JUDGE_EVERY), train[::JUDGE_EVERY]
@@ -68,7 +68,7 @@ def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int
         _labelled([pictures[row] for row in spread(len(pictures), limit)], spec, numbers, len(class_names))
         for pictures, limit in ((train, count), (val, judges))
     )
-    return Gathered(spare, held, f"evenly from {path.name}, with labels")
+    return Gathered(spare, held)
 
 
 def pictures_of(path: Path, limit: int) -> Iterator[tuple[str, Pixels]]:
@@ -83,11 +83,6 @@ def pictures_of(path: Path, limit: int) -> Iterator[tuple[str, Pixels]]:
     for file in files:
         for number, picture in _frames_of(file, max(1, limit // len(files))):
             yield f"{file.stem}-{number:06d}", picture
-
-
-def spread(count: int, limit: int) -> NDArray[np.int64]:
-    """At most `limit` of the rows 0 … count − 1, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(np.int64)) if count else np.zeros(0, np.int64)
 
 
 def _check_enough(path: Path, count: int) -> None:

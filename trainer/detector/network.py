@@ -15,9 +15,9 @@ from edge_app.contract.heads import DECODERS, Candidates, recognise
 from edge_app.contract.model import ModelManifest, check_digest, parse_manifest, read_manifest
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from trainer.errors import DataError
-from trainer.export.graph import name_layers
+from trainer.export.graph import copied, name_layers
 from trainer.export.onnx import grey_spec, planes, session_of
-from trainer.metrics.detection import MOST, Boxes
+from trainer.metrics.detection import MOST, Boxes, corner_and_size
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -98,8 +98,7 @@ def take_grey_levels(model: ModelProto, spec: InputSpec) -> ModelProto:
     images = model.graph.input[0]
     if images.type.tensor_type.elem_type == TensorProto.UINT8:
         return model
-    changed = type(model)()
-    changed.CopyFrom(model)
+    changed = copied(model)
     graph, name = changed.graph, images.name
     wanted = graph.input[0].type.tensor_type.elem_type
     for node in graph.node:
@@ -148,8 +147,7 @@ def _objects(found: Candidates, place: LetterboxMap, manifest: ModelManifest, sc
     boxes, scores, classes = boxes[usable], np.clip(found.scores[usable], 0, 1), found.classes[usable]
     if manifest.head != "ultralytics-end2end" and len(boxes):
         suppress: Any = cv2.dnn.NMSBoxesBatched
-        corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
-        rows = np.array(suppress(corners, scores, classes, score, SAME_OBJECT_IOU), np.intp)
+        rows = np.array(suppress(corner_and_size(boxes), scores, classes, score, SAME_OBJECT_IOU), np.intp)
         boxes, scores, classes = boxes[rows], scores[rows], classes[rows]
     rows = np.argsort(-scores, kind="stable")[:MOST]
     return Boxes(boxes[rows], scores[rows], classes[rows])

@@ -16,6 +16,7 @@ from edge_app.contract.errors import BundleError
 from edge_app.contract.golden import Golden, golden_bytes
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.signature import PrivateKey, read_private_key, write_key_pair
+from trainer.data.records import spread
 from trainer.errors import DataError, WorldError
 from trainer.export.detector import ExportedDetector, bundled
 from trainer.export.onnx import grey_spec
@@ -86,7 +87,7 @@ def manifest_of(
 
 def golden_of(exported: Exported) -> Golden:
     """A few of the held-out crops, evenly spread, with the rows of the file that ships and of the float network."""
-    rows = np.unique(np.linspace(0, len(exported.pixels) - 1, GOLDEN_CROPS).astype(np.int64))
+    rows = spread(len(exported.pixels), GOLDEN_CROPS)
     pixels = np.asarray(exported.pixels[rows])
     blue_first = pixels[:, :, :, ::-1] if exported.source.spec.channel_order == "RGB" else pixels
     chosen = exported.chosen

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_app.contract.bundle_manifest import BundledModel, Calibration, Precision
 from edge_app.contract.messages import Gate
+from trainer.data.records import spread
 from trainer.detector.frames import Frames, gather
 from trainer.detector.network import Detector, boxes_of, read_detector
 from trainer.export import ladder, sensitivity
@@ -128,7 +129,7 @@ class Bench:
         return self.quantized
 
     def costs(self, quantized: ModelProto) -> dict[str, float]:
-        rows = np.unique(np.linspace(0, len(self.spare) - 1, SEARCHED).astype(np.int64))
+        rows = spread(len(self.spare), SEARCHED)
         few = Frames(self.spare.pixels[rows], tuple(self.spare.places[row] for row in rows), None)
         own = self._boxes(self.plain, few)
         return sensitivity.losses_alone(quantized, lambda model: 1 - likeness(own, self._boxes(model, few), SURE))

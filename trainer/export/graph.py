@@ -44,7 +44,7 @@ def quantized_layers(model: ModelProto) -> list[str]:
 
 def unquantized(model: ModelProto, layers: set[str]) -> ModelProto:
     """The model with the Q/DQ pairs before these layers taken out."""
-    changed = _copy(model)
+    changed = copied(model)
     producers = {name: node for node in changed.graph.node for name in node.output}
     for node in changed.graph.node:
         if node.name in layers:
@@ -81,7 +81,7 @@ def half(model: ModelProto) -> ModelProto:
     """
     from onnx import TensorProto, helper
 
-    changed = _copy(model)
+    changed = copied(model)
     graph, floats = changed.graph, _float_values(model)
     apart = outside(model)
     single = _always_single(model)
@@ -108,7 +108,8 @@ def half(model: ModelProto) -> ModelProto:
     return changed
 
 
-def _copy(model: ModelProto) -> ModelProto:
+def copied(model: ModelProto) -> ModelProto:
+    """A model of its own with the same content."""
     changed = type(model)()
     changed.CopyFrom(model)
     return changed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_app.contract.preprocess import InputSpec
 from trainer.data import layouts
 from trainer.data.cache import cached
-from trainer.data.records import Crops, FixedTest, Labelled
+from trainer.data.records import Crops, FixedTest, Labelled, spread
 from trainer.errors import DataError
 from trainer.evaluate import random_gallery
 from trainer.export.verify import Judges
@@ -42,7 +42,7 @@ def gather(data: Path, layout: str | None, cache: Path, spec: InputSpec, limit: 
         if len(dataset.train) < 10:
             raise DataError(f"{data} has {len(dataset.train)} crops; ranges and gate need at least 10, better 500")
         rows = np.arange(len(dataset.train))
-        spare, held = dataset.train.take(rows % 5 != 0), dataset.train.take(_even(rows[::5], limit))
+        spare, held = dataset.train.take(rows % 5 != 0), dataset.train.take(rows[::5][spread(len(rows[::5]), limit)])
         own = cached(held, spec, cache)
         truth = Truth(np.full(len(own.crops), -1, np.int64), own.crops.cameras)
         everyone = np.arange(len(own.crops))
@@ -110,13 +110,8 @@ def _with_spare(
     cache: Path,
     held: tuple[NDArray[np.uint8], Truth, NDArray[np.int64], NDArray[np.int64], bool],
 ) -> ExportCrops:
-    calibration = cached(spare.take(_even(np.arange(len(spare)), LARGEST_CALIBRATION)), spec, cache)
+    calibration = cached(spare.take(spread(len(spare), LARGEST_CALIBRATION)), spec, cache)
     return ExportCrops(calibration.crops, calibration.pixels, np.asarray(held[0]), *held[1:])
-
-
-def _even(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """At most `limit` of the rows, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), limit)).astype(np.int64))]
 
 
 def _joined(first: Labelled, second: Labelled) -> Labelled:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.export.graph import QUANTIZE
+from trainer.export.graph import QUANTIZE, copied
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 def with_int8_weights(model: ModelProto) -> ModelProto:
     """The model with every quantized weight stored in INT8; without Q/DQ nodes, as it was."""
-    changed = type(model)()
-    changed.CopyFrom(model)
+    changed = copied(model)
     graph = changed.graph
     stored = {item.name: item for item in graph.initializer}
     quantizers = [node for node in graph.node if node.op_type == QUANTIZE and node.input[0] in stored]

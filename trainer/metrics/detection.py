@@ -113,7 +113,7 @@ def _overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArra
     return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9))
 
 
-def _corner_and_size(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+def corner_and_size(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N, 4) xyxy → (N, 4) float64 x, y, width, height."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
 
@@ -122,7 +122,7 @@ def _dataset(truth: Sequence[Boxes]) -> dict[str, Any]:
     """COCO's layout. Pictures, classes and annotations count from 1; an annotation 0 would match nothing."""
     annotations: list[dict[str, Any]] = []
     for picture, one in enumerate(truth, 1):
-        for box, kind in zip(_corner_and_size(one.boxes).tolist(), one.classes.tolist(), strict=True):
+        for box, kind in zip(corner_and_size(one.boxes).tolist(), one.classes.tolist(), strict=True):
             number = len(annotations) + 1
             about = {"id": number, "image_id": picture, "category_id": kind + 1, "iscrowd": 0}
             annotations.append({**about, "bbox": box, "area": box[2] * box[3]})
@@ -138,6 +138,6 @@ def _dataset(truth: Sequence[Boxes]) -> dict[str, Any]:
 def _results(found: Sequence[Boxes]) -> list[dict[str, Any]]:
     results = []
     for picture, one in enumerate(found, 1):
-        for box, score, kind in zip(_corner_and_size(one.boxes).tolist(), one.scores, one.classes, strict=True):
+        for box, score, kind in zip(corner_and_size(one.boxes).tolist(), one.scores, one.classes, strict=True):
             results.append({"image_id": picture, "category_id": int(kind) + 1, "bbox": box, "score": float(score)})
     return results

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.clustering.transit import EDGES_S, Transits
+from trainer.data.records import spread
 from trainer.errors import WorldError
 
 INK, GRID, FAINT = "#30343b", "#e3e6ea", "#c9ced6"
@@ -47,7 +48,7 @@ def embedding_map(path: Path, features: NDArray[np.float32], labels: NDArray[np.
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
-    rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), limit)).astype(np.int64))
+    rows = spread(len(features), limit)
     if len(rows) < 5:
         return
     perplexity = min(30, (len(rows) - 1) // 3)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.images import read_image
-from trainer.data.records import Crops, Labelled
+from trainer.data.records import Crops, Labelled, spread
 from trainer.errors import DataError, WorldError
 
 TILE_WIDTH_PX, TILE_HEIGHT_PX, CAPTION_PX, FRAME_PX = 64, 128, 14, 3
@@ -82,7 +82,7 @@ def cluster_sheet(crops: Crops, labels: NDArray[np.int64], chosen: NDArray[np.in
     frames: list[tuple[int, int, int]] = []
     for cluster in chosen:
         members = np.flatnonzero(labels == cluster)
-        shown = members[np.unique(np.linspace(0, len(members) - 1, min(len(members), per_row)).astype(np.int64))]
+        shown = members[spread(len(members), per_row)]
         paths += [crops.paths[row] for row in shown]
         captions += [f"{cluster}/{len(members)} c{crops.cameras[row]}" for row in shown]
         frames += [PLAIN] * len(shown)
@@ -93,7 +93,7 @@ def cluster_sheet(crops: Crops, labels: NDArray[np.int64], chosen: NDArray[np.in
 def outlier_sheet(crops: Crops, labels: NDArray[np.int64], limit: int = 96, per_row: int = 16) -> Pixels:
     """Crops that belong to no cluster, spread evenly over all of them."""
     outliers = np.flatnonzero(labels < 0)
-    shown = outliers[np.unique(np.linspace(0, len(outliers) - 1, min(len(outliers), limit)).astype(np.int64))]
+    shown = outliers[spread(len(outliers), limit)]
     return contact_sheet([crops.paths[row] for row in shown], [f"c{crops.cameras[row]}" for row in shown], per_row)
 
 

@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("torch", reason="the trainer needs torch")
 
 from edge_app.contract.preprocess import InputSpec
-from trainer.detector.frames import gather, pictures_of, spread
+from trainer.data.records import spread
+from trainer.detector.frames import gather, pictures_of
 from trainer.detector.labels import class_numbers, find, label_path, label_text, read_labels
 from trainer.errors import DataError
 from trainer.metrics.detection import Boxes
