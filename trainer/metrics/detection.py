@@ -1,7 +1,8 @@
 """How good boxes are, and how alike two detectors' boxes. Pure: boxes in, figures out.
 
 mAP is COCO's, by COCO's own code (pycocotools, BSD): mean over classes that occur and over the IoU thresholds 0.5,
-0.55 … 0.95 of the precision at 101 recalls, in percent.
+0.55 … 0.95 of the precision at 101 recalls, in percent. Without labels, a network's own boxes stand in for true ones
+(`own_average_precision`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from trainer.export.quiet import quietly
 
 SAME_IOU = 0.5
 MOST = 300  # boxes per picture that count; the strongest
+COUNTED_AREA = 1e10  # a reference box that says it is larger is one that need not be found, in COCO's code
+FINE = 1001  # recalls; of COCO's 101 a single box missing of some hundreds costs one, which is a whole point
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,27 @@ def mean_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes]) -> Pr
         raise DataError("no picture has an object in it, so there is nothing to measure a detector on")
     if not sum(map(len, found)):
         return Precision(0.0, 0.0)
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    precision = _precisions(truth, found)
+    return Precision(float(precision.mean() * 100), float(precision[0].mean() * 100))
 
-    with quietly():
-        known = COCO()
-        known.dataset = _dataset(truth)
-        known.createIndex()
-        judge = COCOeval(known, known.loadRes(_results(found)), "bbox")
-        judge.params.areaRng, judge.params.areaRngLbl, judge.params.maxDets = [[0, 1e10]], ["all"], [MOST]
-        judge.evaluate()
-        judge.accumulate()
-    precision = judge.eval["precision"]  # (thresholds, recalls, classes, 1, 1), −1 for a class that does not occur
-    occurs = precision[0, 0, :, 0, 0] > -1
-    return Precision(float(precision[:, :, occurs].mean() * 100), float(precision[0][:, occurs].mean() * 100))
+
+def own_average_precision(own: Sequence[Boxes], found: Sequence[Boxes], sure: float) -> float:
+    """AP at IoU 0.5 in percent, the boxes `own` of the same pictures standing in for labels. `DataError` when none of
+    them has at least the score `sure`.
+
+    Unlike labels they hold single boxes of classes that are not there, and boxes that are hardly boxes. So a box counts
+    the same whatever its class (a mean over classes would hang on the rarest of them), what is less than `sure` is
+    neither asked for nor wrong, and recall is cut finely.
+    """
+    if not sum(len(each.above(sure)) for each in own):
+        raise DataError(
+            f"no picture has a box of a score of {sure:g} or more, so there is nothing to measure a detector on"
+        )
+    if not sum(map(len, found)):
+        return 0.0
+    kinds = np.unique(np.concatenate([each.classes for each in (*own, *found)]))
+    wanted, given = ([_of_class(each, kind) for each in boxes for kind in kinds] for boxes in (own, found))
+    return float(_precisions(wanted, given, sure, np.linspace(0, 1, FINE))[0].mean() * 100)
 
 
 def agreement(reference: Sequence[Boxes], found: Sequence[Boxes]) -> float:
@@ -85,6 +95,34 @@ def likeness(first: Sequence[Boxes], second: Sequence[Boxes], score: float) -> f
         values += [_best(alike[one.scores >= score]), _best(alike.T[other.scores >= score])]
     every = np.concatenate(values) if values else np.zeros(0)
     return float(every.mean()) if len(every) else 1.0
+
+
+def _precisions(
+    truth: Sequence[Boxes], found: Sequence[Boxes], sure: float = 0.0, recalls: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """(10, recalls, classes) precision at IoU 0.5 … 0.95, for the classes that occur among true boxes of a score of at
+    least `sure`."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with quietly():
+        known = COCO()
+        known.dataset = _dataset(truth, sure)
+        known.createIndex()
+        judge = COCOeval(known, known.loadRes(_results(found)), "bbox")
+        judge.params.areaRng, judge.params.areaRngLbl, judge.params.maxDets = [[0, COUNTED_AREA]], ["all"], [MOST]
+        if recalls is not None:
+            judge.params.recThrs = recalls
+        judge.evaluate()
+        judge.accumulate()
+    precision = judge.eval["precision"][..., 0, 0]  # −1 for a class that does not occur
+    return np.asarray(precision[:, :, precision[0, 0] > -1])
+
+
+def _of_class(boxes: Boxes, kind: int) -> Boxes:
+    """The boxes of one class, as if there were no other."""
+    chosen = boxes.classes == kind
+    return Boxes(boxes.boxes[chosen], boxes.scores[chosen], np.zeros(int(chosen.sum()), np.int64))
 
 
 def _best(alike: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,14 +156,16 @@ def corner_and_size(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
 
 
-def _dataset(truth: Sequence[Boxes]) -> dict[str, Any]:
-    """COCO's layout. Pictures, classes and annotations count from 1; an annotation 0 would match nothing."""
+def _dataset(truth: Sequence[Boxes], sure: float) -> dict[str, Any]:
+    """COCO's layout. Pictures, classes and annotations count from 1; an annotation 0 would match nothing. Boxes of less
+    than `sure` say an area that does not count."""
     annotations: list[dict[str, Any]] = []
     for picture, one in enumerate(truth, 1):
-        for box, kind in zip(corner_and_size(one.boxes).tolist(), one.classes.tolist(), strict=True):
+        rows = zip(corner_and_size(one.boxes).tolist(), one.classes.tolist(), one.scores >= sure, strict=True)
+        for box, kind, counts in rows:
             number = len(annotations) + 1
             about = {"id": number, "image_id": picture, "category_id": kind + 1, "iscrowd": 0}
-            annotations.append({**about, "bbox": box, "area": box[2] * box[3]})
+            annotations.append({**about, "bbox": box, "area": box[2] * box[3] if counts else 2 * COUNTED_AREA})
     kinds = sorted({each["category_id"] for each in annotations})
     return {
         "info": {},

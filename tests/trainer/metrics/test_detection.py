@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("pycocotools", reason="mAP needs pycocotools")
 
 from trainer.errors import DataError
-from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision
+from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision, own_average_precision
 
 
 def boxes(*rows: tuple[float, ...]) -> Boxes:
@@ -76,6 +76,58 @@ def test_what_is_right_has_all_and_what_is_empty_none():
     assert mean_average_precision(truth, [boxes()] * 6).mAP == 0
     with pytest.raises(DataError, match="no picture has an object"):
         mean_average_precision([boxes()], truth[:1])
+
+
+def loop_own_average_precision(own: list[Boxes], found: list[Boxes], sure: float) -> float:
+    """All classes in one list, the strongest box first. What is unsure catches boxes and counts for nothing."""
+    listed = [(float(s), p, row) for p, one in enumerate(found) for row, s in enumerate(one.scores)]
+    taken: set[tuple[int, int]] = set()
+    hits = []
+    for _, picture, row in sorted(listed, key=lambda each: -each[0]):
+        mine, box = own[picture], found[picture].boxes[row].astype(float)
+        free = [n for n in range(len(mine)) if mine.classes[n] == found[picture].classes[row]]
+        free = [n for n in free if (picture, n) not in taken and overlap(box, mine.boxes[n].astype(float)) >= 0.5]
+        if not free:
+            hits.append(False)
+            continue
+        best = max(free, key=lambda n: (mine.scores[n] >= sure, overlap(box, mine.boxes[n].astype(float))))
+        taken.add((picture, best))
+        if mine.scores[best] >= sure:
+            hits.append(True)
+    count = sum(len(one.above(sure)) for one in own)
+    right = np.cumsum(hits)
+    precisions = right / np.arange(1, len(hits) + 1)
+    return float(np.mean([precisions[right / count >= each].max(initial=0) for each in np.linspace(0, 1, 1001)]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_own_average_precision_is_the_plain_loop(seed):
+    truth, found = world(seed)
+    rng = np.random.default_rng(seed)
+    own = [Boxes(one.boxes, rng.random(len(one)).astype(np.float32), one.classes) for one in truth]
+    judged = own_average_precision(own, found, 0.4)
+    assert judged == pytest.approx(100 * loop_own_average_precision(own, found, 0.4), abs=1e-6)
+    assert 0 < judged < 100
+    assert own_average_precision(own, own, 0.4) == pytest.approx(100)
+
+
+def test_a_class_that_is_seen_once_weighs_as_one_box():
+    many = [(20.0 * n, 0, 20.0 * n + 10, 10, 0.9, 0) for n in range(49)]
+    own = [boxes(*many, (0, 50, 10, 60, 0.9, 7))]
+    found = [boxes(*many)]
+    assert mean_average_precision(own, found).mAP50 == pytest.approx(50)
+    assert own_average_precision(own, found, 0.3) == pytest.approx(98, abs=0.1)
+
+
+def test_a_box_that_nobody_is_sure_of_is_neither_asked_for_nor_wrong():
+    own = [boxes((0, 0, 10, 10, 0.9, 1), (50, 50, 60, 60, 0.2, 1))]
+    strong, strange = (50, 50, 60, 60, 0.95, 1), (80, 80, 90, 90, 0.95, 1)
+    assert own_average_precision(own, [boxes((0, 0, 10, 10, 0.9, 1))], 0.3) == pytest.approx(100)
+    assert own_average_precision(own, [boxes((0, 0, 10, 10, 0.9, 1), strong)], 0.3) == pytest.approx(100)
+    assert own_average_precision(own, [boxes((0, 0, 10, 10, 0.9, 1), strange)], 0.3) == pytest.approx(50)
+    assert own_average_precision(own, [boxes()], 0.3) == 0
+    with pytest.raises(DataError, match=r"no picture has a box of a score of 0\.95"):
+        own_average_precision(own, own, 0.95)
 
 
 def test_agreement_counts_every_found_box_once():
