@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from trainer.export.weights import with_int8_weights
 DEVICE, MAX_BATCH = "sm86", 16
 IMAGES = 512  # for the ranges
 CALIBRATION = 24  # pictures for the ranges of networks whose sizes alone are asked
+PROGRAM = re.compile(rb"[\t\n\r\x20-\x7e]{1024,}")  # long text in an engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,17 @@ def engine_bytes(model: Any) -> dict[str, Any]:
         return {
             "onnx_bytes": path.stat().st_size,
             "engine_bytes": built.path.stat().st_size,
+            "program_bytes": program_bytes(built.path.read_bytes()),
             "builder": f"{built.key.module} {built.key.version}",
             "build_s": round(built.seconds, 1),
         }
+
+
+def program_bytes(engine: bytes) -> int:
+    """How much of a TensorRT-RTX engine is program text: CUDA C++ of the kernels that it fused, up to 150 kB each and
+    compiled on the GPU at the first run. It grows with the number of different kernels, not with the weights, and a
+    small network's engine is mostly that."""
+    return sum(len(text) for text in PROGRAM.findall(engine) if b"__myln" in text)
 
 
 def student(teach: tuple[Path, Path, Path, Path], steps: int, cache: Path) -> dict[str, Any]:
@@ -74,24 +84,24 @@ def student(teach: tuple[Path, Path, Path, Path], steps: int, cache: Path) -> di
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A bench that keeps what it judged, so that what `ladder.settle` tried on its way can be shown."""
+    """A bench of any kind that keeps what it judged, so that what `ladder.settle` tried on its way can be shown."""
 
-    bench: Bench
-    seen: list[Candidate] = field(default_factory=list)
+    bench: Any
+    seen: list[Any] = field(default_factory=list)
 
     @property
     def plain(self) -> Any:
         return self.bench.plain
 
-    def judge(self, precision: Any, model: Any) -> Candidate:
+    def judge(self, precision: Any, model: Any) -> Any:
         self.seen.append(self.bench.judge(precision, model))
         return self.seen[-1]
 
-    def quantize(self) -> Any:
-        return self.bench.quantize()
+    def quantize(self, ranges: Any) -> Any:
+        return self.bench.quantize(ranges)
 
-    def costs(self, quantized: Any) -> dict[str, float]:
-        return self.bench.costs(quantized)
+    def loss(self, model: Any) -> float:
+        return self.bench.loss(model)
 
 
 def likeness(asked: Asked) -> dict[str, Any]:
@@ -107,11 +117,13 @@ def likeness(asked: Asked) -> dict[str, Any]:
     ranges = np.asarray(crops.spare_pixels[chosen])
     bench = Bench(plain, crops.held, float_rows, held_out.judges(crops, float_rows), Limits(), ranges)
     begin = time.perf_counter()
-    searching, best = search(bench)
+    searching, best = search(bench, lambda each: float(each.comparison.cosines.min()))
     seconds = time.perf_counter() - begin
     found = {"fp32": bench.judge("fp32", plain), "fp16": bench.judge("fp16", half(plain))}
     found["int8, every layer"] = searching.seen[0]
     if len(searching.seen) > 1:
+        found["int8, by entropy"] = searching.seen[1]
+    if len(searching.seen) > 2:
         found["int8, searched"] = best
     return {
         "held_out": len(crops.held),
@@ -122,14 +134,14 @@ def likeness(asked: Asked) -> dict[str, Any]:
     }
 
 
-def search(bench: Bench) -> tuple[Watched, Candidate]:
-    """What INT8 came to, and all that was tried; where nothing passes, the one nearest to it."""
+def search(bench: Any, likeness: Callable[[Any], float]) -> tuple[Watched, Any]:
+    """What INT8 came to, and all that was tried; where nothing passes, what `likeness` puts first."""
     watched = Watched(bench)
     try:
         return watched, ladder.settle("network", watched, "int8", sensitivity.BUDGET, print).chosen
     except DataError as error:
         print(error)
-        return watched, max(watched.seen, key=lambda each: float(each.comparison.cosines.min()))
+        return watched, max(watched.seen, key=likeness)
 
 
 def row(candidate: Candidate) -> dict[str, Any]:

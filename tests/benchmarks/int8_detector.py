@@ -4,7 +4,7 @@
 
 YOLOX-nano (DATA/weights/yolox_nano.onnx) looks at the recordings of DATA/videos, which have no labels: its own FP32
 boxes judge, at IoU 0.5. The demo's YOLO looks at drawn frames of worlds that its training never saw; the simulator
-knows the truth. Engines are built for SM86 by TensorRT-RTX where it is installed.
+knows the truth. Engines are built for SM86 by TensorRT-RTX; `weights` is what of them is no program text.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from int8_cases import engine_bytes, search
+
 from deploy.demo_detector import NAMES, labelled, pictures
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.detect import COCO_NAMES
-from edge_app.errors import ModelError
-from edge_app.runtime.build import BuildRequest, build_engine
 from trainer.detector.labels import label_text
-from trainer.errors import DataError
 from trainer.export import detector as export
-from trainer.export import ladder
 from trainer.export.graph import half, quantized_layers
+from trainer.export.weights import with_int8_weights
 
-DEVICE = "sm86"
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "models" / "demo_detector.onnx"
 RANGES_SEEDS, JUDGES_SEEDS = range(1900, 1904), range(2000, 2004)  # neither was trained on
 CAMERAS = 4  # per world
@@ -58,8 +56,9 @@ class Row:
     mAP: float  # noqa: N815
     passes: bool
     onnx_bytes: int
-    engine_bytes: int | None  # None where nothing builds engines here
-    engine_ratio: float | None  # to that of FP32
+    engine_bytes: int
+    program_bytes: int  # of the engine
+    weights_ratio: float  # what is left of the engine's other bytes, to FP32
 
 
 def yolox_request(data: Path, work: Path, images: int, judges: int) -> export.Request:
@@ -97,54 +96,42 @@ def draw_frames(folder: Path, parts: dict[str, tuple[range, int]]) -> Path:
 def measure(name: str, request: export.Request, work: Path) -> Iterator[Row]:
     """A row per precision; the last is what `trainer export --precision int8` would ship, if it passes."""
     bench = export.open_bench(request)
-    whole = bench.judge("int8", bench.quantize())
+    searching, best = search(bench, lambda each: each.comparison.mAP)
+    layers = len(quantized_layers(searching.seen[0].model))
     candidates = [
         ("FP32", bench.judge("fp32", bench.plain)),
         ("FP16", bench.judge("fp16", half(bench.plain))),
-        ("INT8, every layer", whole),
+        ("INT8, every layer", searching.seen[0]),
     ]
-    layers = len(quantized_layers(whole.model))
-    if not all(gate.passed for gate in whole.gates):
-        try:
-            found = ladder.settle(name, bench, "int8", request.budget, lambda line: print(f"  {line}", flush=True))
-            candidates.append(("INT8, layers left out", found.chosen))
-        except DataError as error:
-            print(f"  {error}", flush=True)
-    reference: int | None = None
+    if len(searching.seen) > 1:
+        candidates.append(("INT8, by entropy", searching.seen[1]))
+    if len(searching.seen) > 2:
+        candidates.append(("INT8, searched", best))
+    whole = 0
     for precision, candidate in candidates:
-        size = engine_bytes(candidate, work)
-        reference = reference or size
+        built = engine_bytes(with_int8_weights(candidate.model))
+        weights = built["engine_bytes"] - built["program_bytes"]
+        whole = whole or weights
         yield Row(
-            name,
-            precision,
-            len(candidate.float_layers),
-            layers,
-            candidate.comparison.found_again,
-            candidate.comparison.labelled,
-            candidate.comparison.mAP_float,
-            candidate.comparison.mAP,
-            all(gate.passed for gate in candidate.gates),
-            candidate.model.ByteSize(),
-            size,
-            size / reference if size and reference else None,
+            model=name,
+            precision=precision,
+            float_layers=layers - len(quantized_layers(candidate.model)) if precision.startswith("INT8") else 0,
+            layers=layers,
+            found_again=candidate.comparison.found_again,
+            labelled=candidate.comparison.labelled,
+            mAP_float=candidate.comparison.mAP_float,
+            mAP=candidate.comparison.mAP,
+            passes=all(gate.passed for gate in candidate.gates),
+            onnx_bytes=built["onnx_bytes"],
+            engine_bytes=built["engine_bytes"],
+            program_bytes=built["program_bytes"],
+            weights_ratio=weights / whole,
         )
 
 
-def engine_bytes(candidate: export.Candidate, work: Path) -> int | None:
-    """Size of the engine that the real builder makes of it; None where there is no builder."""
-    onnx = work / "candidate.onnx"
-    onnx.write_bytes(candidate.model.SerializeToString())
-    try:
-        return build_engine(BuildRequest(onnx, work / "engines", DEVICE, candidate.precision)).path.stat().st_size
-    except ModelError as error:
-        if "needs the Python module" in str(error):
-            return None
-        raise
-
-
 def line(row: Row) -> str:
-    kind = "mAP 50–95" if row.labelled else "own mAP 50"
-    engine = "" if row.engine_bytes is None else f"  engine {row.engine_bytes / 1e6:.2f} MB ({row.engine_ratio:.2f})"
+    kind = "mAP 50–95" if row.labelled else "own AP 50"
+    engine = f"  engine {row.engine_bytes / 1e6:.2f} MB, weights {row.weights_ratio:.2f}"
     return (
         f"{row.model:>11}  {row.precision:<22} {row.float_layers:>3}/{row.layers} left out  found again "
         f"{row.found_again:.3f}  {kind} {row.mAP_float:.1f} → {row.mAP:.1f}  "

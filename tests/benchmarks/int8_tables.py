@@ -16,15 +16,24 @@ def show(results: dict[str, Any]) -> None:
 
 
 def engines(rows: Rows) -> list[str]:
-    """Files and engines, and the share of the FP32 engine that is left."""
-    lines = ["| network | precision | ONNX | engine for SM86 | of FP32 |", "|---|---|---|---|---|"]
+    """Files and engines, and the shares of the FP32 engine, and of its weights alone, that are left."""
+    lines = ["| network | precision | ONNX | engine for SM86 | program text in it | of FP32 | without text |"]
+    lines.append("|" + "---|" * 7)
     for name, row in rows.items():
         network, precision = name.split("/")
-        whole = rows.get(f"{network}/fp32", {}).get("engine_bytes")
-        share = f"{row['engine_bytes'] / whole:.2f}" if whole else NOT_MEASURED
-        sizes = [f"{row[kind] / 1e6:.1f} MB" for kind in ("onnx_bytes", "engine_bytes")]
-        lines.append(f"| {network} | {precision} | {' | '.join(sizes)} | {share} |")
+        whole = rows.get(f"{network}/fp32")
+        shares = [f"{size(row) / size(whole):.2f}" if whole else NOT_MEASURED for size in (_engine, _weights)]
+        sizes = [f"{row[kind] / 1e6:.1f} MB" for kind in ("onnx_bytes", "engine_bytes", "program_bytes")]
+        lines.append(f"| {network} | {precision} | {' | '.join([*sizes, *shares])} |")
     return lines
+
+
+def _engine(row: dict[str, Any]) -> int:
+    return int(row["engine_bytes"])
+
+
+def _weights(row: dict[str, Any]) -> int:
+    return int(row["engine_bytes"] - row["program_bytes"])
 
 
 def crops(rows: Rows) -> list[str]:

@@ -1,5 +1,6 @@
 """A network as ONNX, the crops that are chosen, and the gate."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,17 @@ def test_the_gate_names_what_failed():
     broken = compare(rows, np.full_like(rows, np.nan), None)
     assert broken.cosines.max() == -1
     assert len(gates(broken)) == 2  # no judges, no mAP
+
+
+def test_the_gate_is_not_finer_than_one_query():
+    rows, judges = people(0.5)
+    (gate,) = (each for each in gates(compare(rows, rows, judges)) if each.name == "map_loss")
+    assert gate.limit == pytest.approx(50 / 40)  # 40 queries: first to second place is half of 100 / 40
+    comparison = compare(rows, rows, judges)
+    one_rank = replace(comparison, mAP_float=80.0, mAP=80.0 - 50 / 150, queries=150)
+    assert failures(gates(one_rank)) == ""
+    assert "map_loss" in failures(gates(replace(one_rank, mAP=79.6)))
+    assert "map_loss 0.3333 (limit 0.3)" in failures(gates(replace(one_rank, queries=3000)))
 
 
 def test_the_threshold_is_the_quantile_of_pairs_of_two_identities():

@@ -87,7 +87,7 @@ def test_without_labels_its_own_boxes_judge(demo):
     unlabelled = replace(demo, held=replace(demo.held, truth=None))
     comparison = unlabelled.compare(demo.plain)
     assert (comparison.mAP_float, comparison.mAP, comparison.labelled) == (100, pytest.approx(100), False)
-    assert [gate.name for gate in detector.gates(comparison, detector.Limits())] == ["found_again", "own_map50_loss"]
+    assert [gate.name for gate in detector.gates(comparison, detector.Limits())] == ["found_again", "own_ap50_loss"]
 
 
 def test_the_real_builder_takes_the_file(exported, tmp_path):

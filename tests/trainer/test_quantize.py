@@ -1,5 +1,6 @@
 """INT8: the Q/DQ nodes, what is left out of them, the search, and the bundle that comes out."""
 
+import re
 import time
 
 import numpy as np
@@ -15,12 +16,14 @@ from tiny_crops import write_market  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from edge_app.contract.bundle import read_bundle  # noqa: E402
+from edge_app.contract.messages import Gate  # noqa: E402
 from edge_app.contract.signature import read_public_key  # noqa: E402
 from trainer.checkpoint import save_model  # noqa: E402
 from trainer.cli import app  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
-from trainer.export import bundle, run  # noqa: E402
+from trainer.export import bundle, ladder, run  # noqa: E402
 from trainer.export.graph import DEQUANTIZE, QUANTIZE, outside, quantized_layers, unquantized  # noqa: E402
+from trainer.export.ladder import Candidate  # noqa: E402
 from trainer.export.onnx import rows_of, to_onnx  # noqa: E402
 from trainer.export.quantize import quantize  # noqa: E402
 from trainer.export.sensitivity import costs, search  # noqa: E402
@@ -98,7 +101,8 @@ def test_costs_find_the_layer_that_suffers(plain, quantized):
     crops = pixels(4, seed=1)
     keep = set(quantized_layers(hurt)[:6]) | {victim.name}
     few = unquantized(hurt, set(quantized_layers(hurt)) - keep)
-    cost = costs(few, crops, rows_of(plain, crops))
+    rows = rows_of(plain, crops)
+    cost = costs(few, lambda model: float(1 - (rows_of(model, crops) * rows).sum(1).mean()))
     assert set(cost) == keep
     assert max(cost, key=cost.__getitem__) == victim.name
     trial = search(few, cost, lambda model: victim.name not in quantized_layers(model), budget=1.0)
@@ -161,6 +165,69 @@ def test_layers_are_left_out_until_the_gate_passes(site):
     assert 0 < len(chosen.float_layers) <= len(chosen.sensitivity)
     assert not set(chosen.float_layers) & set(quantized_layers(chosen.model))
     assert "layers left out (with every layer it misses int8_cosine_min" in exported.reason
+
+
+class Judged:
+    """A bench whose verdict is a rule: `passes(precision, ranges)`; entropy's ranges are nearer."""
+
+    def __init__(self, plain, quantized, passes) -> None:
+        self.plain, self.passes, self.seen = plain, passes, []
+        self.models = {"max": quantized, "entropy": type(quantized).FromString(quantized.SerializeToString())}
+
+    def quantize(self, ranges):
+        return self.models[ranges]
+
+    def judge(self, precision, model):
+        ranges = next((name for name, each in self.models.items() if each is model), "left out")
+        self.seen.append((precision, ranges))
+        good = self.passes(precision, ranges)
+        return Candidate(
+            precision=precision, model=model, gates=(Gate(name=f"{precision}_x", value=0, limit=0, passed=good),)
+        )
+
+    def loss(self, model):
+        return 0.1 if model is self.models["entropy"] else 0.2
+
+
+def settled(bench, precision="int8", budget=1.0):
+    return ladder.settle("x", bench, precision, budget, lambda line: None)
+
+
+def test_ranges_by_entropy_are_the_second_try(plain, quantized):
+    bench = Judged(plain, quantized, lambda precision, ranges: ranges == "entropy")
+    found = settled(bench)
+    assert bench.seen == [("int8", "max"), ("int8", "entropy")]
+    assert found.reason == "int8 passes every gate with ranges by entropy"
+    assert len(found.gates) == 1
+    bench = Judged(plain, quantized, lambda precision, ranges: ranges == "max")
+    assert settled(bench).reason == "int8 passes every gate"
+    bench = Judged(plain, quantized, lambda precision, ranges: ranges == "left out")
+    found = settled(bench)
+    assert "with ranges by entropy and 1 of" in found.reason  # the nearer of the two was searched
+    assert found.chosen.float_layers
+
+
+def test_auto_takes_no_int8_file_that_gains_nothing(plain, quantized):
+    """Few channels: what INT8 saves of their weights, its nodes take again."""
+    everything = Judged(plain, quantized, lambda precision, ranges: True)
+    found = settled(everything, "auto")
+    assert found.chosen.precision == "fp16"
+    assert re.search(
+        r"int8 passes, but its file of \S+ MB gains nothing on that of fp16, \S+ MB; fp16 pass", found.reason
+    )
+    assert settled(everything, "int8").chosen.precision == "int8"
+    nothing_left_out = Judged(plain, quantized, lambda precision, ranges: precision != "int8")
+    assert settled(nothing_left_out, "auto").chosen.precision == "fp16"
+    assert [ranges for precision, ranges in nothing_left_out.seen if precision == "int8"] == ["max"]
+    no_half = settled(Judged(plain, quantized, lambda precision, ranges: precision != "fp16"), "auto")
+    assert no_half.chosen.precision == "int8"
+    assert no_half.reason.endswith("int8 is still better than fp32")
+
+
+def test_auto_takes_int8_where_it_gains():
+    large = to_onnx(made(backbone="resnet10t"))
+    bench = Judged(large, quantize(large, pixels(12)), lambda precision, ranges: True)
+    assert settled(bench, "auto").chosen.precision == "int8"
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])

@@ -1,7 +1,7 @@
 """A detector from its file to what goes into a bundle: the smallest precision whose boxes are still the same.
 
     mAP loss    mAP@[.5:.95] of the float network − that of the smaller one, in points, against labels; where there are
-                none, mAP@.5 against the float network's own boxes, of which that has 100
+                none, AP@.5 against the float network's own boxes, of which that has 100
     found again the share of the float network's boxes that the smaller one finds too, same class, IoU ≥ 0.5
 
 Decoding, and everything behind the last convolution, stays float (`trainer.export.graph`), and so does normalisation.
@@ -25,8 +25,8 @@ from trainer.detector.frames import Frames, gather
 from trainer.detector.network import Detector, boxes_of, read_detector
 from trainer.export import ladder, sensitivity
 from trainer.export.ladder import Report
-from trainer.export.quantize import quantize
-from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision
+from trainer.export.quantize import Ranges, quantize
+from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision, own_average_precision
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 SURE = 0.3  # a box of at least this score is one that must be found again
 WEAK = 0.1  # score that is enough to have found it: what the roadside's tracker still follows
 WEAKEST = 0.01  # boxes that mAP looks at
-SEARCHED = 8  # calibration frames that a layer's cost is measured on
+SEARCHED = 8  # calibration frames that ranges and layers are chosen on
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a network must keep to ship."""
 
-    map_loss: float = 1.0  # points, of either mAP
+    map_loss: float = 1.0  # points, of mAP or of the own AP
     found_again: float = 0.95
 
 
@@ -66,7 +66,7 @@ class Comparison:
     found_again: float
     mAP_float: float  # noqa: N815  in percent
     mAP: float  # noqa: N815
-    labelled: bool  # else against the float network's own boxes, at IoU 0.5
+    labelled: bool  # else AP against the float network's own boxes, at IoU 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +114,27 @@ class Bench:
         again = agreement(own, [each.above(WEAK) for each in found])
         if self.held.truth is not None:
             return Comparison(again, self.float_mean, mean_average_precision(self.held.truth, found).mAP, True)
-        return Comparison(again, 100.0, mean_average_precision(own, found).mAP50, False)
+        doubtful_too = [each.above(WEAK) for each in self.float_boxes]
+        return Comparison(again, 100.0, own_average_precision(doubtful_too, found, SURE), False)
 
     def judge(self, precision: Precision, model: ModelProto) -> Candidate:
         comparison = self.compare(model)
         verdict = gates(comparison, self.limits, f"{precision}_")
         return Candidate(precision=precision, model=model, gates=verdict, comparison=comparison)
 
+    def quantize(self, ranges: Ranges) -> ModelProto:
+        return quantize(self.plain, self.spare.pixels, ranges)
+
+    def loss(self, model: ModelProto) -> float:
+        frames, own = self._few
+        return 1 - likeness(own, self._boxes(model, frames), SURE)
+
     @cached_property
-    def quantized(self) -> ModelProto:
-        return quantize(self.plain, self.spare.pixels)
-
-    def quantize(self) -> ModelProto:
-        return self.quantized
-
-    def costs(self, quantized: ModelProto) -> dict[str, float]:
+    def _few(self) -> tuple[Frames, list[Boxes]]:
+        """A few calibration frames and the float network's boxes in them."""
         rows = spread(len(self.spare), SEARCHED)
         few = Frames(self.spare.pixels[rows], tuple(self.spare.places[row] for row in rows), None)
-        own = self._boxes(self.plain, few)
-        return sensitivity.losses_alone(quantized, lambda model: 1 - likeness(own, self._boxes(model, few), SURE))
+        return few, self._boxes(self.plain, few)
 
     def _boxes(self, model: ModelProto, frames: Frames) -> list[Boxes]:
         return boxes_of(model, self.detector.manifest, frames.pixels, frames.places, WEAKEST)
@@ -141,7 +143,7 @@ class Bench:
 def gates(comparison: Comparison, limits: Limits, prefix: str = "") -> tuple[Gate, ...]:
     """Every figure with its limit."""
     again, loss = comparison.found_again, comparison.mAP_float - comparison.mAP
-    name = "map_loss" if comparison.labelled else "own_map50_loss"
+    name = "map_loss" if comparison.labelled else "own_ap50_loss"
     return (
         Gate(name=f"{prefix}found_again", value=again, limit=limits.found_again, passed=again >= limits.found_again),
         Gate(name=f"{prefix}{name}", value=loss, limit=limits.map_loss, passed=loss <= limits.map_loss),

@@ -1,6 +1,12 @@
 """The smallest precision that passes the gate: INT8, with its worst layers left out where it must be, else FP16, else
 FP32. The same for every kind of network; what is measured on it is the bench's business.
 
+INT8 ranges reach to the largest value, or to what entropy keeps (NVIDIA's clipping): the first that passes the gate,
+else the one that calibration data like better goes into the search for layers to leave out.
+
+`auto` does not take an INT8 file that is hardly smaller than FP16's. Weights halve; where the file does not, it is made
+of what stays float and of Q/DQ nodes around small layers, each of which keeps a runtime from fusing: risk, no gain.
+
 Nothing is chosen silently: what comes back carries the figures of every precision that was tried, and why this one won.
 """
 
@@ -16,6 +22,7 @@ from edge_app.contract.messages import Gate
 from trainer.errors import ConfigurationError, DataError
 from trainer.export import sensitivity
 from trainer.export.graph import half
+from trainer.export.quantize import Ranges
 from trainer.export.verify import failures
 from trainer.export.weights import with_int8_weights
 
@@ -28,6 +35,8 @@ TRIED: dict[str, tuple[Precision, ...]] = {
     "fp16": ("fp16",),
     "fp32": ("fp32",),
 }
+RANGES: dict[Ranges, str] = {"max": "", "entropy": " with ranges by entropy"}
+WORTH = 0.8  # of the FP16 file; an INT8 file that is larger gains nothing
 Report = Callable[[str], None]
 
 
@@ -56,11 +65,11 @@ class Bench(Protocol[Judged_co]):
     def judge(self, precision: Precision, model: ModelProto) -> Judged_co:
         """What the gate says, on data that made no choice about the model."""
 
-    def quantize(self) -> ModelProto:
+    def quantize(self, ranges: Ranges) -> ModelProto:
         """Every layer in INT8 that can be."""
 
-    def costs(self, quantized: ModelProto) -> dict[str, float]:
-        """Layer → what quantizing it alone costs, on calibration data."""
+    def loss(self, model: ModelProto) -> float:
+        """How far a network is from the float one, 0 when they say the same, on calibration data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,32 +94,52 @@ def settle(
     of INT8. `DataError`, about the network `name`, when none passes."""
     found: list[Gate] = []
     missed: list[str] = []
+    spare: AnyCandidate | None = None  # INT8 that passes and gains nothing: better than FP32 all the same
+    thrifty = precision == "auto"
     for each in TRIED[precision]:
         if each == "int8":
-            candidate = _int8(bench, budget, report)
+            candidate = _int8(bench, budget, report, thrifty)
+        elif each == "fp32" and spare is not None:
+            break
         else:
             candidate = bench.judge(each, half(bench.plain) if each == "fp16" else bench.plain)
         found += candidate.gates
         failed = failures(candidate.gates)
         report(f"{each}: {failed or f'every gate passed{candidate.remark}'}")
-        if not failed:
-            reason = "; ".join([*missed, f"{each} passes every gate{candidate.remark}"])
-            kept = replace(candidate, model=with_int8_weights(candidate.model))
-            return Settled(kept, reason, tuple(found))
-        missed.append(f"{each} misses {failed}")
+        if failed:
+            missed.append(f"{each} misses {failed}")
+            continue
+        candidate = replace(candidate, model=with_int8_weights(candidate.model))
+        if each == "int8" and thrifty and (small := _no_gain(candidate.model, bench.plain)):
+            report(f"int8: {small}")
+            missed.append(f"int8 passes{candidate.remark}, but {small}")
+            spare = candidate
+            continue
+        return Settled(candidate, "; ".join([*missed, f"{each} passes every gate{candidate.remark}"]), tuple(found))
+    if spare is not None:
+        return Settled(spare, "; ".join([*missed, "int8 is still better than fp32"]), tuple(found))
     raise DataError(f"{name}: {'; '.join(missed)}; export with --precision auto, which ships what passes")
 
 
-def _int8(bench: Bench[AnyCandidate], budget: float, report: Report) -> AnyCandidate:
-    """INT8 as it comes, and where that misses the gate, with its worst layers left out. What is not INT8 stays FP32."""
-    quantized = bench.quantize()
-    whole = bench.judge("int8", quantized)
-    failed = failures(whole.gates)
-    if not failed or not budget:
-        return whole
-    report(f"int8 with every layer: {failed}; looking for the layers to leave out")
+def _int8(bench: Bench[AnyCandidate], budget: float, report: Report, thrifty: bool) -> AnyCandidate:
+    """INT8 as it comes, and where that misses the gate, with its worst layers left out, which makes the file larger;
+    `thrifty` does not look for them where it gains nothing already. What is not INT8 stays FP32."""
+    wholes: list[AnyCandidate] = []
+    for ranges, remark in RANGES.items():
+        whole = replace(bench.judge("int8", bench.quantize(ranges)), remark=remark)
+        if not (failed := failures(whole.gates)):
+            return whole
+        report(f"int8 with every layer{remark}: {failed}")
+        wholes.append(whole)
+        if thrifty and (small := _no_gain(with_int8_weights(whole.model), bench.plain)):
+            report(f"int8: {small}; no layers are left out")
+            return whole
     begin = time.monotonic()
-    cost = bench.costs(quantized)
+    whole = min(wholes, key=lambda each: bench.loss(each.model))
+    if not budget:
+        return whole
+    report(f"int8{whole.remark}: looking for the layers to leave out")
+    cost = sensitivity.costs(whole.model, bench.loss)
     report(f"the cost of each of {len(cost)} layers, in {time.monotonic() - begin:.0f} s")
     judged: list[AnyCandidate] = []
 
@@ -118,14 +147,21 @@ def _int8(bench: Bench[AnyCandidate], budget: float, report: Report) -> AnyCandi
         judged.append(bench.judge("int8", model))
         return not failures(judged[-1].gates)
 
-    trial = sensitivity.search(quantized, cost, passes, budget)
+    trial = sensitivity.search(whole.model, cost, passes, budget)
     if trial is None:
         report(f"int8 misses the gate with up to {budget:.0%} of the layers left out")
-        return replace(max(reversed([whole, *judged]), key=_passed), sensitivity=cost)
+        best = max(reversed([whole, *judged]), key=lambda each: sum(gate.passed for gate in each.gates))
+        return replace(best, sensitivity=cost)
     best = next(each for each in judged if each.model is trial.model)
-    remark = f" with {len(trial.float_layers)} of {len(cost)} layers left out (with every layer it misses {failed})"
+    left_out = f"{len(trial.float_layers)} of {len(cost)} layers left out"
+    remark = f"{whole.remark or ' with'}{' and' * bool(whole.remark)} {left_out}"
+    remark += f" (with every layer it misses {failures(whole.gates)})"
     return replace(best, float_layers=trial.float_layers, sensitivity=cost, remark=remark)
 
 
-def _passed(candidate: Candidate) -> int:
-    return sum(gate.passed for gate in candidate.gates)
+def _no_gain(model: ModelProto, plain: ModelProto) -> str:
+    """In words, where an INT8 file is hardly smaller than that of FP16; else empty."""
+    sizes = [each.ByteSize() for each in (model, half(plain))]
+    if sizes[0] <= WORTH * sizes[1]:
+        return ""
+    return f"its file of {sizes[0] / 1e6:.2f} MB gains nothing on that of fp16, {sizes[1] / 1e6:.2f} MB"

@@ -68,11 +68,15 @@ def quantize(
 ) -> ModelProto:
     """The model with Q/DQ nodes, their ranges measured on pictures (N, H, W, 3) uint8 in the network's channel order.
 
-    Normalisation, pooling, BN neck and unit length stay float, and so do the layers of `leave_out`, by their names.
-    `ConfigurationError` when the quantizer is not installed.
+    Normalisation, pooling, BN neck and unit length stay float, and so do the layers of `leave_out`, by their names. Two
+    pictures are shown at a time where the batch is free: with one, the quantizer takes a last matrix product for one
+    that never sees a batch, and leaves it out. `ConfigurationError` when the quantizer is not installed.
     """
     import onnx
 
+    image = exported.graph.input[0]
+    pairs = image.type.tensor_type.shape.dim[0].dim_value == 0
+    images = planes(pixels if len(pixels) % 2 == 0 or not pairs else np.concatenate([pixels, pixels[-1:]]))
     try:
         with quietly():
             from modelopt.onnx.quantization import quantize as optimise
@@ -87,7 +91,8 @@ def quantize(
             optimise(
                 str(source),
                 quantize_mode="int8",
-                calibration_data={exported.graph.input[0].name: planes(pixels)},
+                calibration_data={image.name: images},
+                calibration_shapes=f"{image.name}:{'x'.join(map(str, (2, *images.shape[1:])))}" if pairs else None,
                 calibration_method=ranges,
                 calibration_eps=["cpu"],
                 high_precision_dtype="fp32",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,17 @@ from numpy.typing import NDArray
 from edge_app.contract.bundle_manifest import Calibration, Precision
 from edge_app.contract.messages import Gate
 from trainer import checkpoint
+from trainer.data.records import spread
 from trainer.export import held_out, ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.onnx import check_against_torch, rows_of, to_onnx
-from trainer.export.quantize import choose, describe, quantize
+from trainer.export.quantize import Ranges, choose, describe, quantize
 from trainer.export.verify import Comparison, Judges, Limits, compare, gates
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SEARCHED = 24  # calibration crops that a layer's cost is measured on
+SEARCHED = 24  # calibration crops that ranges and layers are chosen on
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Exported:
     times_s: tuple[float, float] | None  # capture times of the first and last training crop
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bench:
     """The float network and the crops that others are made from and measured on; a `ladder.Bench`."""
 
@@ -78,12 +80,18 @@ class Bench:
         verdict = gates(comparison, self.limits, f"{precision}_")
         return Candidate(precision=precision, model=model, gates=verdict, rows=rows, comparison=comparison)
 
-    def quantize(self) -> ModelProto:
-        return quantize(self.plain, self.calibration)
+    def quantize(self, ranges: Ranges) -> ModelProto:
+        return quantize(self.plain, self.calibration, ranges)
 
-    def costs(self, quantized: ModelProto) -> dict[str, float]:
-        few = self.calibration[:: max(1, len(self.calibration) // SEARCHED)][:SEARCHED]
-        return sensitivity.costs(quantized, few, rows_of(self.plain, few))
+    def loss(self, model: ModelProto) -> float:
+        few, rows = self._few
+        return float(1 - np.einsum("nd,nd->n", rows_of(model, few), rows).mean())
+
+    @cached_property
+    def _few(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """A few calibration crops and their float rows."""
+        few = self.calibration[spread(len(self.calibration), SEARCHED)]
+        return few, rows_of(self.plain, few)
 
 
 def export(request: Request, report: Report) -> Exported:

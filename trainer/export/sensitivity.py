@@ -1,7 +1,7 @@
 """Which layers suffer from INT8, and the fewest of them to leave out so that the gate passes.
 
 A layer's cost is measured alone: every Q/DQ pair of the network is taken out but those before this layer, and the cost
-is 1 − the mean cosine with the float rows, or 1 − the likeness of boxes (`trainer.metrics.detection`). Then layers are
+is what the bench calls its loss: 1 − the mean cosine with the float rows, or 1 − the likeness of boxes. Then layers are
 left out of INT8 in the order of their costs, 1, 2, 4, …, until the network passes or the budget is spent. Costs do not
 simply add up; a measured order is still a good one. The order comes from calibration data; only its length is chosen on
 the data of the gate, among ten lengths or so.
@@ -12,11 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trainer.export.graph import quantized_layers, unquantized
-from trainer.export.onnx import rows_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -31,32 +27,10 @@ class Trial(NamedTuple):
     float_layers: tuple[str, ...]
 
 
-def costs(
-    quantized: ModelProto,
-    pixels: NDArray[np.uint8],
-    float_rows: NDArray[np.float32],
-    progress: Callable[[int, int], None] = lambda done, of: None,
-) -> dict[str, float]:
-    """Layer → 1 − mean cosine when it alone is quantized, for pictures (N, H, W, 3) and their (N, D) float rows."""
-
-    def loss(model: ModelProto) -> float:
-        return float(1 - np.einsum("nd,nd->n", rows_of(model, pixels), float_rows).mean())
-
-    return losses_alone(quantized, loss, progress)
-
-
-def losses_alone(
-    quantized: ModelProto,
-    loss: Callable[[ModelProto], float],
-    progress: Callable[[int, int], None] = lambda done, of: None,
-) -> dict[str, float]:
-    """Layer → what `loss` says when it alone is quantized."""
+def costs(quantized: ModelProto, loss: Callable[[ModelProto], float]) -> dict[str, float]:
+    """Layer → what `loss` says when it alone is quantized. As many runs as layers."""
     layers = quantized_layers(quantized)
-    found = {}
-    for number, layer in enumerate(layers, 1):
-        found[layer] = loss(unquantized(quantized, set(layers) - {layer}))
-        progress(number, len(layers))
-    return found
+    return {layer: loss(unquantized(quantized, set(layers) - {layer})) for layer in layers}
 
 
 def search(
