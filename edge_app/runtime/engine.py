@@ -38,6 +38,8 @@ class EngineSettings(Settings):
     """TensorRT: part of the engine's name; a bundle says it itself. The model file decides how it computes."""
     scratch_mib: int = Field(default=1024, ge=16)
     """TensorRT: memory that the engine's layers may use for scratch."""
+    cuda_graphs: int = Field(default=0, ge=0, le=64)
+    """TensorRT: batches of up to this size run as CUDA graphs where that is faster; each takes scratch memory again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ NOT MEASURED, NOT YET RUN on a GPU: written from the documented interfaces and t
 Buffers are made once, for the largest batch of the engine's profile. The CUDA context is the device's primary one,
 which every other user of the GPU in this process shares; it is current only inside the calls of this file.
 
-Without CUDA graphs, which would save the launches of small batches: pycuda has no interface for them (its pull requests
-343 and 424 are open), and calls of the driver past it should not be written without a GPU to try them on.
+With `cuda_graphs`, batches up to that size get a graph and an execution context each, where a trial at the start says
+that it is faster. TensorRT-RTX records graphs by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from edge_app.errors import ModelError
 from edge_app.runtime.build import BuildRequest, build_engine, find_tensorrt, local_device
 from edge_app.runtime.build_child import make_logger
+from edge_app.runtime.cuda_graph import CudaGraph, NotRecordedError, is_faster, open_driver
 from edge_app.runtime.engine import EngineSettings, Port
 
 log = logging.getLogger(__name__)
@@ -44,9 +46,9 @@ def open_tensorrt(path: Path, settings: EngineSettings, clock: Callable[[], floa
         memory_bytes=settings.scratch_mib << 20,
     )
     built = build_engine(request, log.info)
-    libraries = Libraries(find_tensorrt(None, local_device()), cuda)
+    libraries = Libraries(find_tensorrt(None, local_device()), cuda, open_driver() if settings.cuda_graphs else None)
     try:
-        return TensorrtEngine(built.path, libraries, clock)
+        return TensorrtEngine(built.path, libraries, clock, settings.cuda_graphs)
     except EngineNotLoadedError:
         built.path.with_suffix(".json").unlink(missing_ok=True)  # so that the next start builds it again
         raise
@@ -58,10 +60,11 @@ class EngineNotLoadedError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Libraries:
-    """The two modules behind an engine: `tensorrt` or `tensorrt_rtx`, and `pycuda.driver`."""
+    """What is behind an engine: the module `tensorrt` or `tensorrt_rtx`, `pycuda.driver`, and for graphs the driver."""
 
     trt: Any
     cuda: Any
+    driver: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,16 @@ class TensorrtEngine:
     _input: _Buffer
     _outputs: list[_Buffer]
 
-    def __init__(self, path: Path, libraries: Libraries, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        path: Path,
+        libraries: Libraries,
+        clock: Callable[[], float] = time.perf_counter,
+        cuda_graphs: int = 0,
+    ) -> None:
         self._path, self._clock = path, clock
         self._trt, self._cuda = libraries.trt, libraries.cuda
+        self._graphs: dict[int, tuple[CudaGraph, Any]] = {}  # batch size → graph, and the context that it uses
         self._logger = make_logger(self._trt)
         self.busy_s = 0.0
         self.runs = 0
@@ -98,8 +108,10 @@ class TensorrtEngine:
             undo.callback(self._primary.detach)
             self.name = f"{self._trt.__name__}-{self._trt.__version__}/{device.name()}"
             with self._current():
-                self._load(path)
+                self._load(path, cuda_graphs)
                 self._warm_up()
+                if self._trt.__name__ == "tensorrt":
+                    self._record(libraries.driver, cuda_graphs)
             undo.pop_all()
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
@@ -123,22 +135,23 @@ class TensorrtEngine:
         if self._context is None:
             return
         with self._current():  # what lives on the device is freed while its context is current
+            for graph, _ in self._graphs.values():
+                graph.close()
+            self._graphs.clear()
             self._context = self._engine = self._runtime = None
             for buffer in (self._input, *self._outputs):
                 buffer.device.free()
             del self._input, self._outputs, self._stream
         self._primary.detach()
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, cuda_graphs: int) -> None:
         self._runtime = self._trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise EngineNotLoadedError(
                 f"{path}: TensorRT refuses this engine: {self._reason()}; start again to build it"
             )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise ModelError(f"{path}: not enough GPU memory for this engine: {self._reason()}; lower its max_batch")
+        self._context = self._new_context(cuda_graphs)
         self._stream = self._cuda.Stream()
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
@@ -152,6 +165,19 @@ class TensorrtEngine:
         self._input = self._buffer(inputs[0])
         self._outputs = [self._buffer(name) for name in names if name != inputs[0]]
         self.inputs, self.outputs = (self._input.port,), tuple(buffer.port for buffer in self._outputs)
+
+    def _new_context(self, cuda_graphs: int = 0) -> Any:
+        if cuda_graphs and self._trt.__name__ == "tensorrt_rtx":
+            config = self._engine.create_runtime_config()
+            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context()
+        if context is None:
+            raise ModelError(
+                f"{self._path}: not enough GPU memory for this engine: {self._reason()}; lower max_batch or cuda_graphs"
+            )
+        return context
 
     def _buffer(self, name: str) -> _Buffer:
         shape = tuple(self._context.get_tensor_shape(name))
@@ -171,19 +197,51 @@ class TensorrtEngine:
         for size in sorted({1, self.max_batch}):
             self._run_part(np.zeros((size, *self._input.host.shape[1:]), self._input.port.dtype))
 
+    def _record(self, driver: Any, largest: int) -> None:
+        """Graphs of the batches up to `largest`, where they are faster."""
+        sizes = range(1, min(largest, self.max_batch) + 1) if self._free_batch else [self.max_batch] * bool(largest)
+        try:
+            recorded = {size: self._recorded(driver, size) for size in sizes}
+        except NotRecordedError as error:
+            log.warning("%s runs without CUDA graphs: %s", self._path, error)
+            return
+        self._graphs = {size: found for size, found in recorded.items() if found is not None}
+
+    def _recorded(self, driver: Any, size: int) -> tuple[CudaGraph, Any] | None:
+        """The graph of one batch size and the context that it uses, None where it is no faster. A graph changes with
+        the context it was recorded from, so each has its own; the buffers are the same."""
+        context = self._new_context()
+        for buffer in (self._input, *self._outputs):
+            context.set_tensor_address(buffer.port.name, int(buffer.device))
+        layers = partial(self._enqueue, size, context)
+        self._wait_for(layers)  # a context does more at its first run, which must not be recorded
+        graph = CudaGraph(driver, self._stream.handle, layers)
+        if is_faster(partial(self._wait_for, graph.launch), partial(self._wait_for, layers), self._clock):
+            return graph, context
+        graph.close()
+        return None
+
     def _run_part(self, part: NDArray[Any]) -> list[NDArray[Any]]:
         """At most `max_batch` pictures. An engine of a fixed batch computes leftovers of earlier batches along."""
         count = len(part)
         size = count if self._free_batch else self.max_batch
         self._input.host[:count] = part
+        recorded = self._graphs.get(size)
+        self._wait_for(recorded[0].launch if recorded else partial(self._enqueue, size, self._context))
+        return [buffer.host[:count].copy() for buffer in self._outputs]
+
+    def _enqueue(self, size: int, context: Any) -> None:
+        """Copies and layers of one batch, given to the stream."""
         self._cuda.memcpy_htod_async(self._input.device, self._input.host[:size], self._stream)
-        self._context.set_input_shape(self._input.port.name, (size, *self._input.host.shape[1:]))
-        if not self._context.execute_async_v3(self._stream.handle):
+        context.set_input_shape(self._input.port.name, (size, *self._input.host.shape[1:]))
+        if not context.execute_async_v3(self._stream.handle):
             raise ModelError(f"{self._path}: the engine did not run: {self._reason()}")
         for buffer in self._outputs:
             self._cuda.memcpy_dtoh_async(buffer.host[:size], buffer.device, self._stream)
+
+    def _wait_for(self, work: Callable[[], None]) -> None:
+        work()
         self._stream.synchronize()
-        return [buffer.host[:count].copy() for buffer in self._outputs]
 
     def _reason(self) -> str:
         return " | ".join(self._logger.errors[-3:]) or "it gives no reason"

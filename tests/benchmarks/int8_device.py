@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,29 @@ def speed(name: str, precision: str, batch: int) -> dict[str, Any]:
         path = Path(folder) / "network.onnx"
         path.write_bytes(model.SerializeToString())
         settings = EngineSettings(backend="tensorrt", engines=Path(folder), max_batch=batch)
+        graphs = settings.model_copy(update={"cuda_graphs": batch})
         try:
-            engine = open_engine(path, settings)
+            with opened(path, settings) as engine:
+                rows = engine.run(planes(pixels))[0]
+                times_s = [run_s(engine, planes(pixels)) for _ in range(WARM + RUNS)][WARM:]
+                found = {"device": engine.name, **against_limits(model, batch, float(np.median(times_s)))}
+            with opened(path, graphs) as engine:
+                graph_s = [run_s(engine, planes(pixels)) for _ in range(WARM + RUNS)][WARM:]
         except ModelError as error:
             return {"not_measured": str(error)}
-        rows = engine.run(planes(pixels))[0]
-        times_s = [run_s(engine, planes(pixels)) for _ in range(WARM + RUNS)][WARM:]
-        found = {"device": engine.name, **against_limits(model, batch, float(np.median(times_s)))}
-        engine.close()
     cosines = (rows.reshape(batch, -1) * rows_of(model, pixels)).sum(1)
     milliseconds = {f"p{share}_ms": 1000 * float(np.percentile(times_s, share)) for share in (50, 95)}
+    milliseconds["p50_graphs_ms"] = 1000 * float(np.median(graph_s))
     return {**found, **milliseconds, "cosine_min": float(cosines.min())}
+
+
+@contextmanager
+def opened(path: Path, settings: EngineSettings) -> Iterator[Any]:
+    engine = open_engine(path, settings)
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def run_s(engine: Any, batch: np.ndarray) -> float:
