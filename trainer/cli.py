@@ -133,7 +133,9 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="model.pt of a run.")],
     calibration: Annotated[Path, typer.Option(help="Data set: training crops for the INT8 ranges, test for the gate.")],
     out: Annotated[Path, typer.Option(help="Bundle to write: ….bundle.")],
-    precision: Annotated[str, typer.Option(help="int8, fp16, fp32; auto: the first of these that passes.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="int8, fp16, fp32; auto: the first that passes the gate and is worth it.")
+    ] = "auto",
     detector: DetectorFile = None,
     frames: Frames = None,
     detector_manifest: DetectorManifest = None,
@@ -142,7 +144,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     layout: Layout = None,
     cache: Cache = CACHE,
 ) -> None:
-    """Turn a model into a signed bundle for the roadside: in INT8 where that passes the gate, else in FP16.
+    """Turn a model into a signed bundle for the roadside: in INT8 where that passes the gate and pays, else FP16.
 
     With --detector, that too, each network with a precision of its own. --frames judges it: against labels where there
     are some (YOLO's layout), else against its own FP32 boxes.

@@ -1,13 +1,14 @@
 """How good the clusters of a model's features are, against identities that training never sees.
 
-    PYTHONPATH=. python tests/benchmarks/pseudo_labels.py MODEL DATA [--k1 20 30] [--json FILE]
+    PYTHONPATH=. python tests/benchmarks/pseudo_labels.py MODEL DATA [--k1 20 30] [--size 128 64] [--json FILE]
 
 DATA has the layout of Market-1501. One line per k1, eps and what the clusters may know beside the pictures: clusters,
 the largest one, share of outliers, silhouette (label-free, what `eps_candidates` chooses by) and adjusted Rand index
 (with labels, and therefore only here). Of an ONNX file, the features are those of the trunk that would be trained.
 
 The data has no tracklets. Those used here are made up from what a tracker could have known: crops of one camera, at
-most two seconds apart, that look alike; the first line says how pure they are.
+most two seconds apart, that look alike; the first line says how pure they are, and how many of the nearest crops, in
+which SCL believes, show the same person.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from trainer.parallel import join
 
 EPS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 GAP_S, ALIKE = 2.0, 0.9
+NEAREST = 7  # SCL's positives
 CENTRED = {"camera_centred": True}
 TRACKS = {"track_weight": 0.25, "keep_apart": True}
 TIME = {"transits": True}
@@ -46,13 +48,17 @@ KNOWN = {
 }
 
 
-def features_and_truth(model: Path, data: Path, cache: Path) -> tuple[np.ndarray, Crops, np.ndarray]:
-    """Unit rows (N, D) float32, and the training crops with their identities (N,)."""
+def features_and_truth(
+    model: Path, data: Path, cache: Path, size: tuple[int, int] | None
+) -> tuple[np.ndarray, Crops, np.ndarray]:
+    """Unit rows (N, D) float32, and the training crops with their identities (N,). `size` is the height and width that
+    an ONNX file is to see."""
     labelled = market1501.labelled_train(data)
     if model.suffix == ".onnx":
         settings = ModelSettings(backbone="onnx", weights=model, pooling="average", unfold_batch_norm=False)
-        network = new_embedder(blueprint_of(settings, (PERSON_INPUT.height_px, PERSON_INPUT.width_px)))
-        spec = PERSON_INPUT
+        height, width = size or (PERSON_INPUT.height_px, PERSON_INPUT.width_px)
+        network = new_embedder(blueprint_of(settings, (height, width)))
+        spec = PERSON_INPUT.model_copy(update={"height_px": height, "width_px": width})
     else:
         network, spec = load_network(model)
     pictures = cached(labelled.crops, spec, cache, 0.01)
@@ -86,6 +92,14 @@ def purity(tracklets: np.ndarray, identities: np.ndarray) -> float:
     return float(best.sum() / len(tracklets))
 
 
+def nearest_alike(features: np.ndarray, identities: np.ndarray) -> float:
+    """Share of the nearest crops of all crops that show the same identity."""
+    similarities = features @ features.T
+    np.fill_diagonal(similarities, -2)
+    nearest = np.argpartition(-similarities, NEAREST, axis=1)[:, :NEAREST]
+    return float((identities[nearest] == identities[:, None]).mean())
+
+
 def line(features: np.ndarray, crops: Crops, identities: np.ndarray, settings: LabelSettings) -> dict[str, Any]:
     """One clustering, without labels and against them."""
     result = clusters(features, crops, settings)
@@ -106,13 +120,18 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="model.pt of a run, or the ONNX file of a start")
     parser.add_argument("data", type=Path)
     parser.add_argument("--k1", type=int, nargs="+", default=[30])
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the pictures, for an ONNX file"
+    )
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/crosslane").expanduser())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    features, crops, identities = features_and_truth(arguments.model, arguments.data, arguments.cache)
+    size = tuple(arguments.size) if arguments.size else None
+    features, crops, identities = features_and_truth(arguments.model, arguments.data, arguments.cache, size)
     crops = with_tracklets(crops, features)
     print(f"{len(features)} crops, {len(np.unique(identities))} identities, {len(np.unique(crops.cameras))} cameras,",
-          f"{crops.tracklets.max() + 1} made-up tracklets, {purity(crops.tracklets, identities):.1%} pure")  # fmt: skip
+          f"{crops.tracklets.max() + 1} made-up tracklets, {purity(crops.tracklets, identities):.1%} pure;",
+          f"{nearest_alike(features, identities):.0%} of the {NEAREST} nearest crops show the same")  # fmt: skip
     lines = []
     for (known, chosen), k1, eps in product(KNOWN.items(), arguments.k1, EPS):
         clustering = {"jaccard": {"k1": k1}, "dbscan": {"eps": eps}}

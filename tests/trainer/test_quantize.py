@@ -217,7 +217,9 @@ def test_auto_takes_no_int8_file_that_gains_nothing(plain, quantized):
     )
     assert settled(everything, "int8").chosen.precision == "int8"
     nothing_left_out = Judged(plain, quantized, lambda precision, ranges: precision != "int8")
-    assert settled(nothing_left_out, "auto").chosen.precision == "fp16"
+    found = settled(nothing_left_out, "auto")
+    assert found.chosen.precision == "fp16"
+    assert re.match(r"int8 misses int8_x \S+ \(limit 0\), and its file of \S+ MB gains nothing", found.reason)
     assert [ranges for precision, ranges in nothing_left_out.seen if precision == "int8"] == ["max"]
     no_half = settled(Judged(plain, quantized, lambda precision, ranges: precision != "fp16"), "auto")
     assert no_half.chosen.precision == "int8"

@@ -105,9 +105,9 @@ def settle(
             candidate = bench.judge(each, half(bench.plain) if each == "fp16" else bench.plain)
         found += candidate.gates
         failed = failures(candidate.gates)
-        report(f"{each}: {failed or f'every gate passed{candidate.remark}'}")
+        report(f"{each}: {failed or 'every gate passed'}{candidate.remark}")
         if failed:
-            missed.append(f"{each} misses {failed}")
+            missed.append(f"{each} misses {failed}{candidate.remark}")
             continue
         candidate = replace(candidate, model=with_int8_weights(candidate.model))
         if each == "int8" and thrifty and (small := _no_gain(candidate.model, bench.plain)):
@@ -129,11 +129,10 @@ def _int8(bench: Bench[AnyCandidate], budget: float, report: Report, thrifty: bo
         whole = replace(bench.judge("int8", bench.quantize(ranges)), remark=remark)
         if not (failed := failures(whole.gates)):
             return whole
+        if thrifty and (small := _no_gain(with_int8_weights(whole.model), bench.plain)):
+            return replace(whole, remark=f"{remark}, and {small}")
         report(f"int8 with every layer{remark}: {failed}")
         wholes.append(whole)
-        if thrifty and (small := _no_gain(with_int8_weights(whole.model), bench.plain)):
-            report(f"int8: {small}; no layers are left out")
-            return whole
     begin = time.monotonic()
     whole = min(wholes, key=lambda each: bench.loss(each.model))
     if not budget:
