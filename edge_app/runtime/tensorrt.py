@@ -200,12 +200,14 @@ class TensorrtEngine:
     def _record(self, driver: Any, largest: int) -> None:
         """Graphs of the batches up to `largest`, where they are faster."""
         sizes = range(1, min(largest, self.max_batch) + 1) if self._free_batch else [self.max_batch] * bool(largest)
-        try:
-            recorded = {size: self._recorded(driver, size) for size in sizes}
-        except NotRecordedError as error:
-            log.warning("%s runs without CUDA graphs: %s", self._path, error)
-            return
-        self._graphs = {size: found for size, found in recorded.items() if found is not None}
+        for size in sizes:
+            try:
+                recorded = self._recorded(driver, size)
+            except NotRecordedError as error:
+                log.warning("%s: no CUDA graphs from batches of %d on: %s", self._path, size, error)
+                return
+            if recorded is not None:
+                self._graphs[size] = recorded
 
     def _recorded(self, driver: Any, size: int) -> tuple[CudaGraph, Any] | None:
         """The graph of one batch size and the context that it uses, None where it is no faster. A graph changes with

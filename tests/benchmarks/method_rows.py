@@ -51,8 +51,8 @@ def cases(rows: list[Row], kind: str) -> list[dict[str, Any]]:
 
 
 def accuracy_table(rows: list[Row], case: dict[str, Any] | None, variants: dict[str, str]) -> list[str]:
-    """Lines of Markdown: a row per method, `not measured` where there is no row; the start above them, variants that
-    were run (name → title) below."""
+    """Lines of Markdown: the start, a row per method, and variants that were run (name → title). Methods that were not
+    are named below, or, where nothing was run, in the table."""
     lines = ["| method | mAP | R1 | clusters | minutes | seeds | cameras |", "|---|---|---|---|---|---|---|"]
     chosen = [row for row in rows if row["case"] == case and "after" in row]
     failed = [row["method"] for row in rows if row["case"] == case and "failed" in row]
@@ -63,8 +63,12 @@ def accuracy_table(rows: list[Row], case: dict[str, Any] | None, variants: dict[
         name: f"{card.title} (a reading)" * (card.code == "reading") or card.title for name, card in CARDS.items()
     }
     titles |= {name: title for name, title in variants.items() if any(row["method"] == name for row in chosen)}
+    left_out: list[str] = []
     for name, title in titles.items():
         runs = [row for row in chosen if row["method"] == name]
+        if chosen and not runs and name not in failed:
+            left_out.append(title)
+            continue
         scores = [spread([row["after"][score] for row in runs]) for score in ("mAP", "R1")]
         clusters = spread([row["clusters"] for row in runs], 0)
         minutes = spread([row["minutes"] for row in runs])
@@ -75,7 +79,7 @@ def accuracy_table(rows: list[Row], case: dict[str, Any] | None, variants: dict[
         if with_term:
             scores = [spread([one[score] for one in with_term]) for score in ("mAP", "R1")]
             lines.append(f"| {title}, camera term at the test | {' | '.join(scores)} | | | | camera numbers at test |")
-    return lines
+    return [*lines, "", f"{NOT_MEASURED.capitalize()}: {', '.join(left_out)}."] if left_out else lines
 
 
 def step_table(rows: list[Row], case: dict[str, Any] | None) -> list[str]:
@@ -105,7 +109,7 @@ def describe(case: dict[str, Any]) -> str:
 
 def markdown(rows: list[Row], variants: dict[str, str]) -> str:
     """All tables; without rows, empty ones. `variants` are named rows beside the methods."""
-    lines = []
+    lines: list[str] = []
     accuracy = partial(accuracy_table, variants=variants)
     for kind, table in (("run", accuracy), ("step", step_table)):
         for case in cases(rows, kind) or [None]:
