@@ -207,6 +207,15 @@ def test_ranges_by_entropy_are_the_second_try(plain, quantized):
     assert found.chosen.float_layers
 
 
+def test_the_other_ranges_are_searched_where_the_nearer_ones_fail(plain, quantized):
+    bench = Judged(plain, quantized, lambda precision, ranges: False)
+    said: list[str] = []
+    with pytest.raises(DataError, match="int8 misses"):
+        ladder.settle("x", bench, "int8", 0.1, said.append)
+    looking = [line for line in said if "looking for the layers" in line]
+    assert [("entropy" in line) for line in looking] == [True, False]
+
+
 def test_auto_takes_no_int8_file_that_gains_nothing(plain, quantized):
     """Few channels: what INT8 saves of their weights, its nodes take again."""
     everything = Judged(plain, quantized, lambda precision, ranges: True)

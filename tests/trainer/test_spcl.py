@@ -1,4 +1,6 @@
-"""SpCL's loss and self-paced filter: golden values and dense oracles."""
+"""SpCL's loss and self-paced filter: golden values and dense oracles; what an epoch draws."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,13 +9,18 @@ torch = pytest.importorskip("torch", reason="the trainer needs torch")
 pytest.importorskip("faiss", reason="the trainer needs faiss")
 pytest.importorskip("numba", reason="the trainer needs numba")
 
+from trainer.data.records import Crops  # noqa: E402
+from trainer.errors import DataError  # noqa: E402
 from trainer.methods.spcl import (  # noqa: E402
+    SpCL,
+    SpclSettings,
     independence_threshold,
     outliers_alone,
     rely_on,
     set_distance,
     unified_nce,
 )
+from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
 
 
 def test_d4_loss():
@@ -58,3 +65,29 @@ def test_threshold_lets_nine_tenths_pass():
     independence = np.repeat(np.linspace(0, 0.95, 20), 2)
     assert independence_threshold(labels, independence) == pytest.approx(0.9)
     assert independence_threshold(np.array([-1, -1]), np.zeros(2)) == 1.0
+
+
+def epoch_of(rows: np.ndarray, eps: float = 0.5, **changes) -> tuple[set[int], np.ndarray]:
+    """Crops that an epoch draws, and their labels."""
+    clustering = {"jaccard": {"k1": 6, "k2": 2}, "dbscan": {"eps": eps, "min_samples": 3}}
+    settings = SpclSettings(clustering=clustering, sampler={"clusters": 4, "crops": 2, "steps": 200}, **changes)
+    count = len(rows)
+    crops = Crops(tuple(Path(f"{n}.png") for n in range(count)), *(np.full(count, -1),) * 3)
+    spec = blueprint_of(ModelSettings(backbone="osnet_x0_25"), (32, 16))
+    epoch = SpCL(new_embedder(spec), crops, settings, 0).start_epoch(0, lambda: rows)
+    return set(epoch.batches.ravel().tolist()), epoch.labels
+
+
+def test_outliers_are_drawn_as_published_or_stand_in_the_memory_only():
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((46, 32))
+    rows[:36] = np.repeat(generator.standard_normal((6, 32)), 6, axis=0) + 0.05 * rows[:36]
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    drawn, labels = epoch_of(rows)
+    assert drawn == set(range(46))
+    assert len(np.unique(labels[36:])) == 10
+    drawn, labels = epoch_of(rows, draw_outliers=False)
+    assert drawn <= set(range(36))
+    assert len(np.unique(labels[36:])) == 10  # still labels of their own, to be told apart from
+    with pytest.raises(DataError, match=r"all crops are outliers.*draw_outliers"):
+        epoch_of(rows[36:], eps=0.05, draw_outliers=False)

@@ -1,8 +1,9 @@
 """The smallest precision that passes the gate: INT8, with its worst layers left out where it must be, else FP16, else
 FP32. The same for every kind of network; what is measured on it is the bench's business.
 
-INT8 ranges reach to the largest value, or to what entropy keeps (NVIDIA's clipping): the first that passes the gate,
-else the one that calibration data like better goes into the search for layers to leave out.
+INT8 ranges reach to the largest value, or to what entropy keeps (NVIDIA's clipping): the first that passes the gate.
+Where neither does, layers are left out, first of the one that calibration data like better. Clipping is nearer in the
+middle and further off at the worst crop, so neither is best for all networks.
 
 `auto` does not take an INT8 file that is hardly smaller than FP16's. Weights halve; where the file does not, it is made
 of what stays float and of Q/DQ nodes around small layers, each of which keeps a runtime from fusing: risk, no gain.
@@ -133,11 +134,23 @@ def _int8(bench: Bench[AnyCandidate], budget: float, report: Report, thrifty: bo
             return replace(whole, remark=f"{remark}, and {small}")
         report(f"int8 with every layer{remark}: {failed}")
         wholes.append(whole)
-    begin = time.monotonic()
-    whole = min(wholes, key=lambda each: bench.loss(each.model))
+    wholes.sort(key=lambda each: bench.loss(each.model))
     if not budget:
-        return whole
+        return wholes[0]
+    found: list[AnyCandidate] = []
+    for whole in wholes:
+        found.append(_with_layers_left_out(bench, whole, budget, report))
+        if not failures(found[-1].gates):
+            return found[-1]
+    return max(found, key=_passed)
+
+
+def _with_layers_left_out(
+    bench: Bench[AnyCandidate], whole: AnyCandidate, budget: float, report: Report
+) -> AnyCandidate:
+    """The first that passes with some layers left out; else the one that passes most, among them all."""
     report(f"int8{whole.remark}: looking for the layers to leave out")
+    begin = time.monotonic()
     cost = sensitivity.costs(whole.model, bench.loss)
     report(f"the cost of each of {len(cost)} layers, in {time.monotonic() - begin:.0f} s")
     judged: list[AnyCandidate] = []
@@ -148,14 +161,17 @@ def _int8(bench: Bench[AnyCandidate], budget: float, report: Report, thrifty: bo
 
     trial = sensitivity.search(whole.model, cost, passes, budget)
     if trial is None:
-        report(f"int8 misses the gate with up to {budget:.0%} of the layers left out")
-        best = max(reversed([whole, *judged]), key=lambda each: sum(gate.passed for gate in each.gates))
-        return replace(best, sensitivity=cost)
+        report(f"int8{whole.remark} misses the gate with up to {budget:.0%} of the layers left out")
+        return replace(max(reversed([whole, *judged]), key=_passed), sensitivity=cost, remark=whole.remark)
     best = next(each for each in judged if each.model is trial.model)
     left_out = f"{len(trial.float_layers)} of {len(cost)} layers left out"
     remark = f"{whole.remark or ' with'}{' and' * bool(whole.remark)} {left_out}"
     remark += f" (with every layer it misses {failures(whole.gates)})"
     return replace(best, float_layers=trial.float_layers, sensitivity=cost, remark=remark)
+
+
+def _passed(candidate: Candidate) -> int:
+    return sum(gate.passed for gate in candidate.gates)
 
 
 def _no_gain(model: ModelProto, plain: ModelProto) -> str:

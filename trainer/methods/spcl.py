@@ -60,7 +60,9 @@ class SpclSettings(Settings):
     eps_gap: float = Field(default=0.02, gt=0)
     """Δ, between the eps and the tighter and looser ones."""
     sampler: SamplerSettings = SamplerSettings(clusters=16, crops=4, steps=400)
-    """The batches of an epoch; outliers are drawn as clusters of one."""
+    """The batches of an epoch."""
+    draw_outliers: bool = True
+    """Draw outliers as clusters of one, as published; false: they only stand in the memory."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
 
@@ -102,7 +104,10 @@ class SpCL:
             raise DataError("all crops fell into one cluster, nothing can be learned from it: lower eps")
         self.classes = torch.from_numpy(classes).to(self.device)
         generator = np.random.default_rng((self.seed, epoch))
-        return Epoch(classes, plan_batches(classes, self.crops.cameras, self.settings.sampler, generator), facts)
+        drawn = classes if self.settings.draw_outliers else labels
+        if drawn.max() < 0:
+            raise DataError("all crops are outliers, there is no cluster to draw: raise eps, or set draw_outliers")
+        return Epoch(classes, plan_batches(drawn, self.crops.cameras, self.settings.sampler, generator), facts)
 
     def forward(self, batch: Batch) -> Out:
         return Out(gather(self.network(batch.views[0])))
