@@ -7,8 +7,8 @@ the largest one, share of outliers, silhouette (label-free, what `eps_candidates
 (with labels, and therefore only here). Of an ONNX file, the features are those of the trunk that would be trained.
 
 The data has no tracklets. Those used here are made up from what a tracker could have known: crops of one camera, at
-most two seconds apart, that look alike; the first line says how pure they are, and how many of the nearest crops, in
-which SCL believes, show the same person.
+most two seconds apart, that look alike; the first line says how pure they are. The second is about what SCL draws to a
+crop and pushes away from it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from trainer.parallel import join
 
 EPS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 GAP_S, ALIKE = 2.0, 0.9
-NEAREST = 7  # SCL's positives
+NEAREST, NEXT = 7, 500  # SCL's positives and negatives
 CENTRED = {"camera_centred": True}
 TRACKS = {"track_weight": 0.25, "keep_apart": True}
 TIME = {"transits": True}
@@ -92,12 +92,17 @@ def purity(tracklets: np.ndarray, identities: np.ndarray) -> float:
     return float(best.sum() / len(tracklets))
 
 
-def nearest_alike(features: np.ndarray, identities: np.ndarray) -> float:
-    """Share of the nearest crops of all crops that show the same identity."""
+def nearest_alike(features: np.ndarray, crops: Crops, identities: np.ndarray) -> tuple[float, float, float]:
+    """Share of the NEAREST crops of all crops that show the same identity; and, of the same identity's crops in other
+    cameras, the shares that are among the NEAREST and among the NEXT."""
     similarities = features @ features.T
     np.fill_diagonal(similarities, -2)
-    nearest = np.argpartition(-similarities, NEAREST, axis=1)[:, :NEAREST]
-    return float((identities[nearest] == identities[:, None]).mean())
+    order = np.argsort(-similarities, axis=1)[:, : NEAREST + NEXT]
+    same, apart = identities[:, None] == identities, crops.cameras[:, None] != crops.cameras
+    wanted = np.take_along_axis(same & apart, order, axis=1)
+    parts = wanted[:, :NEAREST].sum(), wanted[:, NEAREST:].sum()
+    right = np.take_along_axis(same, order[:, :NEAREST], axis=1).mean()
+    return float(right), *(float(part / (same & apart).sum()) for part in parts)
 
 
 def line(features: np.ndarray, crops: Crops, identities: np.ndarray, settings: LabelSettings) -> dict[str, Any]:
@@ -130,8 +135,10 @@ def main() -> None:
     features, crops, identities = features_and_truth(arguments.model, arguments.data, arguments.cache, size)
     crops = with_tracklets(crops, features)
     print(f"{len(features)} crops, {len(np.unique(identities))} identities, {len(np.unique(crops.cameras))} cameras,",
-          f"{crops.tracklets.max() + 1} made-up tracklets, {purity(crops.tracklets, identities):.1%} pure;",
-          f"{nearest_alike(features, identities):.0%} of the {NEAREST} nearest crops show the same")  # fmt: skip
+          f"{crops.tracklets.max() + 1} made-up tracklets, {purity(crops.tracklets, identities):.1%} pure")  # fmt: skip
+    right, near, after = nearest_alike(features, crops, identities)
+    print(f"the {NEAREST} nearest crops: {right:.0%} show the same person; of the person's crops in other cameras,",
+          f"{near:.0%} are among these and {after:.0%} among the next {NEXT}")  # fmt: skip
     lines = []
     for (known, chosen), k1, eps in product(KNOWN.items(), arguments.k1, EPS):
         clustering = {"jaccard": {"k1": k1}, "dbscan": {"eps": eps}}

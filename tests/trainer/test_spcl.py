@@ -74,7 +74,12 @@ def epoch_of(rows: np.ndarray, eps: float = 0.5, **changes) -> tuple[set[int], n
     count = len(rows)
     crops = Crops(tuple(Path(f"{n}.png") for n in range(count)), *(np.full(count, -1),) * 3)
     spec = blueprint_of(ModelSettings(backbone="osnet_x0_25"), (32, 16))
-    epoch = SpCL(new_embedder(spec), crops, settings, 0).start_epoch(0, lambda: rows)
+    method = SpCL(new_embedder(spec), crops, settings, 0)
+    method.start_epoch(0, lambda: rows)
+    epoch = method.start_epoch(1, lambda: rows[::-1].copy())
+    assert method.memory is not None
+    filled = rows[::-1] if settings.refill else rows
+    np.testing.assert_allclose(method.memory.rows.numpy(), filled, atol=1e-6)
     return set(epoch.batches.ravel().tolist()), epoch.labels
 
 
@@ -89,5 +94,6 @@ def test_outliers_are_drawn_as_published_or_stand_in_the_memory_only():
     drawn, labels = epoch_of(rows, draw_outliers=False)
     assert drawn <= set(range(36))
     assert len(np.unique(labels[36:])) == 10  # still labels of their own, to be told apart from
+    assert epoch_of(rows, refill=True)[0] == set(range(46))
     with pytest.raises(DataError, match=r"all crops are outliers.*draw_outliers"):
         epoch_of(rows[36:], eps=0.05, draw_outliers=False)

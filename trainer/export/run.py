@@ -23,7 +23,7 @@ from trainer.export.verify import Comparison, Judges, Limits, compare, gates
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SEARCHED = 24  # calibration crops that ranges and layers are chosen on
+SEARCHED = 96  # calibration crops that ranges and layers are chosen on
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,10 @@ class Bench:
         return quantize(self.plain, self.calibration, ranges)
 
     def loss(self, model: ModelProto) -> float:
+        """Of the worst crop: that is what the gate fails by. With the mean over crops, layers that hurt a few crops much
+        were left out too late: 32 layers of OSNet gave 0.950 at the lowest of 1,000 crops, now 0.966."""
         few, rows = self._few
-        return float(1 - np.einsum("nd,nd->n", rows_of(model, few), rows).mean())
+        return float(1 - np.einsum("nd,nd->n", rows_of(model, few), rows).min())
 
     @cached_property
     def _few(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

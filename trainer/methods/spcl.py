@@ -63,6 +63,8 @@ class SpclSettings(Settings):
     """The batches of an epoch."""
     draw_outliers: bool = True
     """Draw outliers as clusters of one, as published; false: they only stand in the memory."""
+    refill: bool = False
+    """Fill the memory by an extraction in every epoch, not only in the first one, as published."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
 
@@ -95,7 +97,7 @@ class SpCL:
         return (Augment(self.settings.augment),)
 
     def start_epoch(self, epoch: int, extract: Extract) -> Epoch:
-        if self.memory is None:
+        if self.memory is None or self.settings.refill:
             self.memory = self._memory(torch.from_numpy(extract()))
         features = self.memory.rows.cpu().numpy()
         labels, facts = self._self_paced(features)
