@@ -76,7 +76,7 @@ def epoch_of(rows: np.ndarray, eps: float = 0.5, **changes) -> tuple[set[int], n
     spec = blueprint_of(ModelSettings(backbone="osnet_x0_25"), (32, 16))
     method = SpCL(new_embedder(spec), crops, settings, 0)
     method.start_epoch(0, lambda: rows)
-    epoch = method.start_epoch(1, lambda: rows[::-1].copy())
+    epoch = method.start_epoch(1, rows[::-1].copy)
     assert method.memory is not None
     filled = rows[::-1] if settings.refill else rows
     np.testing.assert_allclose(method.memory.rows.numpy(), filled, atol=1e-6)
