@@ -84,10 +84,11 @@ class Bench:
         return quantize(self.plain, self.calibration, ranges)
 
     def loss(self, model: ModelProto) -> float:
-        """Of the worst crop, which is what the gate fails by: by the mean, layers that hurt few crops much are left out
-        too late (32 layers of OSNet: 0.950 at the lowest of 1,000 other crops; by the worst: 0.966)."""
+        """Mean of 1 − cosine over the worst tenth of the crops: the gate fails by the lowest cosine. 32 layers of OSNet,
+        left out in this order, gave 0.983 there on 1,987 other crops; by the mean over all 0.969, by the worst 0.964."""
         few, rows = self._few
-        return float(1 - np.einsum("nd,nd->n", rows_of(model, few), rows).min())
+        losses = 1 - np.einsum("nd,nd->n", rows_of(model, few), rows)
+        return float(np.sort(losses)[-max(1, len(losses) // 10) :].mean())
 
     @cached_property
     def _few(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -61,7 +61,7 @@ def write_report(bundle: ModelBundle, folder: Path) -> None:
     for member, each in made.models().items():
         name = member.removesuffix(".onnx")
         if each.sensitivity:
-            cost = "1 − lowest cosine" if each is model else "1 − likeness of the boxes"
+            cost = "1 − cosine, worst tenth of the crops" if each is model else "1 − likeness of the boxes"
             layer_costs(folder / f"sensitivity_{name}.png", each.sensitivity, set(each.float_layers), cost)
         facts |= {f"{name}: {key}": value for key, value in _facts(each).items()}
     facts["threshold shift"] = f"{made.threshold_shift:+.4f}"
