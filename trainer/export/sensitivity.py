@@ -1,10 +1,10 @@
 """Which layers suffer from INT8, and the fewest of them to leave out so that the gate passes.
 
 A layer's cost is measured alone: every Q/DQ pair of the network is taken out but those before this layer, and the cost
-is what the bench calls its loss: 1 − the cosine with the float rows of the worst crops, or 1 − the likeness of boxes.
-Then layers are left out of INT8 in the order of their costs, 1, 2, 4, …, until the network passes or the budget is spent.
-Costs do not simply add up; a measured order is still a good one. The order comes from calibration data; only its length is
-chosen on the data of the gate, among ten lengths or so.
+is what the bench calls its loss: 1 − the cosine with the float rows, of the worst crops, or 1 − the likeness of boxes.
+Then layers are left out of INT8 in the order of their costs, 1, 2, 4, …, until the network passes or the budget is
+spent. Costs do not simply add up; a measured order is still a good one. The order comes from calibration data; only its
+length is chosen on the data of the gate, among ten lengths or so.
 """
 
 from __future__ import annotations
