@@ -110,19 +110,31 @@ def test_costs_find_the_layer_that_suffers(plain, quantized):
     assert trial.float_layers == (victim.name,)
 
 
-@pytest.mark.parametrize(("needed", "found"), [(1, 1), (3, 3), (7, 7), (12, 12), (13, None)])
+@pytest.mark.parametrize(("needed", "found"), [(1, 1), (3, 3), (7, 7), (24, 24), (25, None)])
 def test_the_search_stays_within_its_budget(quantized, needed, found):
-    layers = quantized_layers(quantized)[:40]
-    cost = {layer: 1.0 / (1 + number) for number, layer in enumerate(layers)}
     passes = []
 
-    def good(model) -> bool:
-        passes.append(len(quantized_layers(quantized)) - len(quantized_layers(model)))
-        return passes[-1] >= needed
+    def good(count: int) -> bool:
+        passes.append(count)
+        return count >= needed
 
-    trial = search(quantized, cost, good, budget=0.3)
-    assert (trial and len(trial.float_layers)) == found
-    assert max(passes) <= 12
+    assert searched(quantized, 0.6, good) == found
+    assert max(passes) <= 24
+    assert len(passes) <= 9
+
+
+@pytest.mark.parametrize(("passing", "found"), [({1}, 1), ({5, 7}, 5), ({12}, 12), (set(), None)])
+def test_of_few_lengths_all_are_tried(quantized, passing, found):
+    """The lowest of many cosines does not grow with each layer that is left out."""
+    assert searched(quantized, 0.3, passing.__contains__) == found
+
+
+def searched(quantized, budget: float, good) -> int | None:
+    """How many of forty layers a search leaves out, the network being good when `good` says so of their number."""
+    layers = quantized_layers(quantized)
+    cost = {layer: 1.0 / (1 + number) for number, layer in enumerate(layers[:40])}
+    trial = search(quantized, cost, lambda model: good(len(layers) - len(quantized_layers(model))), budget)
+    return trial and len(trial.float_layers)
 
 
 def test_a_bundle_in_int8(site):

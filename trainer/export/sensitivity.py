@@ -2,9 +2,9 @@
 
 A layer's cost is measured alone: every Q/DQ pair of the network is taken out but those before this layer, and the cost
 is what the bench calls its loss: 1 − the cosine with the float rows, of the worst crops, or 1 − the likeness of boxes.
-Then layers are left out of INT8 in the order of their costs, 1, 2, 4, …, until the network passes or the budget is
-spent. Costs do not simply add up; a measured order is still a good one. The order comes from calibration data; only its
-length is chosen on the data of the gate, among ten lengths or so.
+Then layers are left out of INT8 in the order of their costs, 1, 2, 4, … (where there are few, 1, 2, 3, …), until the
+network passes or the budget is spent. Costs do not simply add up; a measured order is still a good one. The order comes
+from calibration data; only its length is chosen on the data of the gate, among ten lengths or so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 BUDGET = 0.3  # of the quantized layers may be left out; beyond, FP16 is the better choice
+FEW = 12  # lengths that are all tried; the lowest cosine of a network of few layers goes up and down with each of them
 
 
 class Trial(NamedTuple):
@@ -36,8 +37,8 @@ def costs(quantized: ModelProto, loss: Callable[[ModelProto], float]) -> dict[st
 def search(
     quantized: ModelProto, cost: dict[str, float], passes: Callable[[ModelProto], bool], budget: float = BUDGET
 ) -> Trial | None:
-    """The first network that `passes`, with as few float layers as the steps 1, 2, 4, … and a bisection find; None when
-    there is none within the budget."""
+    """The first network that `passes`, with as few float layers as the steps 1, 2, 4, … and a bisection find, of few
+    lengths the shortest; None when there is none within the budget."""
     order = sorted(cost, key=lambda layer: -cost[layer])
     limit = int(budget * len(order))
     tried: dict[int, ModelProto] = {}
@@ -46,6 +47,9 @@ def search(
         tried[count] = unquantized(quantized, set(order[:count]))
         return passes(tried[count])
 
+    if limit <= FEW:
+        count = next((count for count in range(1, limit + 1) if good(count)), None)
+        return None if count is None else Trial(tried[count], tuple(order[:count]))
     low, high = 0, 1
     while high <= limit and not good(high):
         low, high = high, high * 2 if high * 2 <= limit or high == limit else limit
