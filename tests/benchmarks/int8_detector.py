@@ -93,7 +93,7 @@ def draw_frames(folder: Path, parts: dict[str, tuple[range, int]]) -> Path:
     return data
 
 
-def measure(name: str, request: export.Request, work: Path) -> Iterator[Row]:
+def measure(name: str, request: export.Request) -> Iterator[Row]:
     """A row per precision; the last is what `trainer export --precision int8` would ship, if it passes."""
     bench = export.open_bench(request)
     searching, best = search(bench, lambda each: each.comparison.mAP)
@@ -156,7 +156,7 @@ def main() -> None:
         }
         names = {"yolox": "YOLOX-nano", "demo": "demo YOLO"}
         for name in [options.only] if options.only else makers:
-            for row in measure(names[name], makers[name](), work):
+            for row in measure(names[name], makers[name]()):
                 print(line(row), flush=True)
                 rows.append(asdict(row))
         print(f"{time.perf_counter() - begin:.0f} s")

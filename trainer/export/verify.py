@@ -59,7 +59,7 @@ class Comparison:
     threshold_shift: float
     false_match_rate: float | None  # None where there was no pair of two identities
     pseudo: bool
-    queries: int = 0  # that have a match
+    queries: int  # that have a match
 
 
 def compare(float_rows: Floats, rows: Floats, judges: Judges | None, limits: Limits = Limits()) -> Comparison:
@@ -69,7 +69,7 @@ def compare(float_rows: Floats, rows: Floats, judges: Judges | None, limits: Lim
     cosines = np.einsum("nd,nd->n", float_rows.astype(np.float64), rows.astype(np.float64))
     cosines = np.where(np.isfinite(cosines), np.clip(cosines, -1, 1), -1.0)
     if judges is None:
-        return Comparison(cosines, None, None, 0.0, None, False)
+        return Comparison(cosines, None, None, 0.0, None, False, 0)
     reports = [_retrieval(each, judges) for each in (float_rows, rows)]
     before, after = (each.mAP for each in reports)
     thresholds = [match_threshold(each, judges.truth, limits.false_match_rate) for each in (float_rows, rows)]
