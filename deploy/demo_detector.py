@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_app.contract.preprocess import InputSpec
-from edge_app.detect import DetectorSettings, open_detector
+from edge_app.perception.detect import DetectorSettings, open_detector
 from edge_app.simulation.detections import intersection_over_union
 from edge_app.simulation.render import Renderer
 from edge_app.simulation.shapes import CLASS_NAMES

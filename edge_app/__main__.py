@@ -79,8 +79,8 @@ def simulate(
     write_config: Annotated[Path | None, typer.Option(help="Write the site's configuration here instead.")] = None,
 ) -> None:
     """Play a synthetic site: real messages for a dashboard without cameras."""
+    from edge_app.demo.play import Play
     from edge_app.replay import simulate_site
-    from edge_app.simulation.configuration import Play
 
     simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config)
 
@@ -99,9 +99,9 @@ def build_engine(
     memory_mib: Annotated[int, typer.Option(min=16, help="Scratch memory that the engine may use.")] = 1024,
 ) -> None:
     """Build TensorRT engines from the models of a bundle; what is already there and fits is kept."""
-    from edge_app.bundles import build_requests
     from edge_app.runtime.build import BuildRequest
     from edge_app.runtime.build import build_engine as build
+    from edge_app.runtime.bundles import build_requests
 
     wanted = BuildRequest(model, out, device, max_batch=max_batch, memory_bytes=memory_mib << 20)
     for request in build_requests(model, key or [], wanted):
@@ -120,8 +120,8 @@ def demo(
     difficulty: Difficulty = 0.5,
 ) -> None:
     """Four simulated cameras, a broker, this application and an independent MQTT subscriber, scored at the end."""
-    from edge_app.demo import run_demo
-    from edge_app.simulation.configuration import Play
+    from edge_app.demo.demo import run_demo
+    from edge_app.demo.play import Play
 
     run_demo(Play("town", seed, difficulty, seconds, fidelity="frames"), out, headless, broker)
 

@@ -11,29 +11,30 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
-from edge_app.aggregate import Aggregates
 from edge_app.associate.draft import Site
 from edge_app.associate.facts import Match
-from edge_app.bundles import open_site_detector, open_site_embedder
+from edge_app.bus import MqttSettings
 from edge_app.config import SiteConfig
 from edge_app.contract.envelope import uuid7
-from edge_app.crops import CropSelector
+from edge_app.delivery.aggregate import Aggregates
+from edge_app.delivery.journal import Journal
+from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
+from edge_app.delivery.publish import Publisher
 from edge_app.errors import SourceError
-from edge_app.health import Health, clock_state
-from edge_app.heartbeat import Heartbeat
-from edge_app.journal import Journal
+from edge_app.health.health import Health, clock_state
+from edge_app.health.heartbeat import Heartbeat
+from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.meter import Meter
-from edge_app.mqtt import MqttSettings
-from edge_app.outgoing import Letterhead, Row, Shed, birth_message, gap_row
-from edge_app.perception import Perception
+from edge_app.perception.crops import CropSelector
+from edge_app.perception.models import open_site_detector, open_site_embedder
+from edge_app.perception.perception import Perception
+from edge_app.perception.track import TrackerBank
+from edge_app.perception.tracklets import TrackletBuilder, Zone
 from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
-from edge_app.prometheus import PrometheusEndpoint
-from edge_app.publish import Publisher
-from edge_app.saver import Saver
 from edge_app.sources.cameras import Cameras
-from edge_app.store import Store
-from edge_app.track import TrackerBank
-from edge_app.tracklets import TrackletBuilder, Zone
+from edge_app.store.rows import Row, Shed
+from edge_app.store.saver import Saver
+from edge_app.store.store import Store
 from edge_app.types import Detector, Embedder
 
 log = logging.getLogger(__name__)
@@ -185,11 +186,14 @@ def open_models(config: SiteConfig) -> tuple[Detector, Embedder, str | None]:
 
         world = world_of(config.cameras[0].source)
         return SimulatedDetector(world), SimulatedEmbedder(world), None
-    embedder, checked, bundle = open_site_embedder(config)
+    assert config.detector is not None  # checked by config.parse
+    assert config.embedder is not None
+    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
+    detector = open_site_detector(config.detector, config.bundles)
     if bundle is None:
-        return open_site_detector(config), embedder, None
+        return detector, embedder, None
     log.info("%s, %s %d: %s", bundle.path.name, bundle.manifest.name, bundle.manifest.serial, checked)
-    return open_site_detector(config), embedder, bundle.digest
+    return detector, embedder, bundle.digest
 
 
 def run(config: SiteConfig) -> None:

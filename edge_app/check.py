@@ -53,10 +53,10 @@ def _looks(config: SiteConfig) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _detector(config: SiteConfig) -> str:
-    from edge_app.bundles import open_site_detector
+    from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
-    detector = open_site_detector(config)
+    detector = open_site_detector(config.detector, config.bundles)
     try:
         kept = config.detector.classes or detector.class_names
         return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
@@ -65,10 +65,10 @@ def _detector(config: SiteConfig) -> str:
 
 
 def _embedder(config: SiteConfig) -> str:
-    from edge_app.bundles import open_site_embedder
+    from edge_app.perception.models import open_site_embedder
 
     assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config)
+    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
     try:
         found = f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
         if bundle is None:
@@ -96,13 +96,13 @@ def _links(config: SiteConfig) -> str:
 
 
 def _store(config: SiteConfig) -> str:
-    from edge_app.store import check_store
+    from edge_app.store.store import check_store
 
     return check_store(config.store.path)
 
 
 def _broker(config: SiteConfig) -> str:
-    from edge_app.mqtt import check_broker
+    from edge_app.bus import check_broker
 
     assert config.mqtt is not None
     return check_broker(config.mqtt, config.mqtt.client_id or f"crosslane-{config.site}-{config.node}")

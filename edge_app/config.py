@@ -11,22 +11,22 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_app.aggregate import AggregateSettings
 from edge_app.associate.settings import AssociateSettings, LinkSettings
-from edge_app.bundles import BundleSettings, is_bundle
+from edge_app.bus import MqttSettings
 from edge_app.contract.envelope import SLUG_PATTERN
-from edge_app.crops import CropSettings
-from edge_app.detect import DetectorSettings
-from edge_app.embed import EmbedderSettings
+from edge_app.delivery.aggregate import AggregateSettings
 from edge_app.errors import ConfigurationError
-from edge_app.health import HealthSettings
+from edge_app.health.health import HealthSettings
 from edge_app.logs import LogSettings
-from edge_app.mqtt import MqttSettings
+from edge_app.perception.crops import CropSettings
+from edge_app.perception.detect import DetectorSettings
+from edge_app.perception.embed import EmbedderSettings
+from edge_app.perception.track import TrackSettings
+from edge_app.perception.tracklets import TrackletSettings
+from edge_app.runtime.bundles import BundleSettings, is_bundle
 from edge_app.settings import Settings
 from edge_app.sources.settings import CameraSettings
-from edge_app.store import StoreSettings
-from edge_app.track import TrackSettings
-from edge_app.tracklets import TrackletSettings
+from edge_app.store.store import StoreSettings
 
 Name = Annotated[str, Field(pattern=SLUG_PATTERN, max_length=32)]
 

@@ -18,9 +18,9 @@ from edge_app.associate import codec, online
 from edge_app.associate.draft import Site
 from edge_app.associate.facts import Fact
 from edge_app.associate.state import State
-from edge_app.journal import Journal
+from edge_app.delivery.journal import Journal
 from edge_app.meter import Meter
-from edge_app.perception import Perception
+from edge_app.perception.perception import Perception
 from edge_app.types import Frame, Tracklet, View
 
 DRAIN_STEP_S = 0.5

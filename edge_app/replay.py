@@ -16,11 +16,11 @@ from edge_app import app
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
 from edge_app.config import SiteConfig
 from edge_app.contract.topics import encode, topic_of
+from edge_app.delivery.outgoing import Letterhead, fact_messages
+from edge_app.demo.play import Play, raw_config, site_config
 from edge_app.errors import ConfigurationError, StoreError
-from edge_app.outgoing import Letterhead, fact_messages
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
-from edge_app.simulation.configuration import Play, raw_config, site_config
 from edge_app.types import Tracklet
 
 

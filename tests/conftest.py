@@ -52,7 +52,7 @@ class Mosquitto:
     """A real broker on a port of its own, which can be stopped and started again like one that loses its power."""
 
     def __init__(self, folder: Path, lines: str = "allow_anonymous true\n", listener: str = "") -> None:
-        from edge_app.broker import free_port
+        from edge_app.demo.broker import free_port
 
         self.host, self.port = "127.0.0.1", free_port()
         self._process: subprocess.Popen[bytes] | None = None

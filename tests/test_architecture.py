@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # import-linter brings it
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for package in ("edge_app", "trainer", "deploy") for path in (ROOT / package).rglob("*.py"))
@@ -54,6 +60,28 @@ def test_every_module_says_what_it_is_for() -> None:
     assert not silent
 
 
+@pytest.mark.parametrize("package", ["edge_app"])
+def test_every_file_has_a_place(package: str) -> None:
+    """The layers of pyproject.toml name each room once; `exhaustive` makes the linter refuse what they do not name."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [c for c in contracts if c["type"] == "layers" and c.get("containers") == [package]]
+    assert layers["exhaustive"] is True
+    assert "exhaustive_ignores" not in layers
+    named = [room.strip() for layer in layers["layers"] for room in re.split("[:|]", layer)]
+    there = [
+        path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    ]
+    assert sorted(named) == sorted(set(there) - {"__init__"})
+
+
+def test_tests_mirror_the_tree() -> None:
+    """A test of a room lies in the folder of that room."""
+    tests = ROOT / "tests"
+    folders = [path for name in ("edge_app", "trainer") for path in (tests / name).rglob("*") if path.is_dir()]
+    rooms = [path for path in folders if path.name not in ("golden", "__pycache__")]
+    assert not [name_of(path) for path in rooms if not (ROOT / path.relative_to(tests)).is_dir()]
+
+
 def test_no_rooms_for_odds_and_ends() -> None:
     assert not [name_of(path) for path in SOURCES if path.stem in ("utils", "util", "helpers", "common", "misc")]
 
@@ -61,14 +89,14 @@ def test_no_rooms_for_odds_and_ends() -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("paho", {"edge_app/mqtt.py", "edge_app/watch.py"}),  # the watcher is a subscriber of its own, on purpose
-        ("trackers", {"edge_app/track.py"}),
-        ("supervision", {"edge_app/track.py"}),
+        ("paho", {"edge_app/bus.py", "edge_app/demo/watch.py"}),  # the watcher is a subscriber of its own, on purpose
+        ("trackers", {"edge_app/perception/track.py"}),
+        ("supervision", {"edge_app/perception/track.py"}),
         ("onnxruntime", {"edge_app/runtime/onnx.py"}),
         ("av", {"edge_app/sources/video.py"}),
         ("gi", {"edge_app/sources/gstreamer.py"}),
-        ("sqlite3", {"edge_app/store.py", "edge_app/shedding.py"}),
-        ("amqtt", {"edge_app/broker.py"}),
+        ("sqlite3", {"edge_app/store/store.py", "edge_app/store/shedding.py"}),
+        ("amqtt", {"edge_app/demo/broker.py"}),
         ("cryptography", {"edge_app/contract/signature.py"}),
         ("tarfile", set()),  # a bundle's headers are compared byte by byte, never interpreted
     ],

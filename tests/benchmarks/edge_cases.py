@@ -26,9 +26,9 @@ from edge_app.associate.settings import AssociateSettings
 from edge_app.associate.state import State
 from edge_app.config import SiteConfig
 from edge_app.contract.envelope import uuid7
-from edge_app.simulation.baselines import baseline_global_cosine, ceiling_hungarian
-from edge_app.simulation.configuration import Play, site_config
-from edge_app.simulation.score import LinkScore, passages_of, score_pairs
+from edge_app.demo.baselines import baseline_global_cosine, ceiling_hungarian
+from edge_app.demo.play import Play, site_config
+from edge_app.demo.score import LinkScore, passages_of, score_pairs
 from edge_app.simulation.tracklets import simulated_tracklets
 from edge_app.simulation.world import World
 from edge_app.types import Tracklet

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from edge_app.simulation.configuration import Play, raw_config
+from edge_app.demo.play import Play, raw_config
 
 TIMEOUT_S = 120
 

@@ -13,7 +13,7 @@ import pytest
 from edge_commands import TIMEOUT_S
 from tiny_onnx import TinyOnnx
 
-from edge_app.broker import free_port
+from edge_app.demo.broker import free_port
 from edge_app.pipeline import PROGRESS
 
 INPUT = {"width_px": 32, "height_px": 32}

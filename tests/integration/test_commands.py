@@ -8,9 +8,9 @@ import sys
 import pytest
 from edge_commands import simulated
 
-from edge_app.broker import EmbeddedBroker, free_port
 from edge_app.contract.messages import Match, NodeState
-from edge_app.simulation.configuration import Play, raw_config
+from edge_app.demo.broker import EmbeddedBroker, free_port
+from edge_app.demo.play import Play, raw_config
 
 COMMANDS = ("run", "check", "demo", "replay", "simulate", "build-engine")
 HEAVY = ["cv2", "scipy", "onnxruntime", "av", "trackers", "supervision", "matplotlib", "paho", "amqtt", "PIL", "numpy"]

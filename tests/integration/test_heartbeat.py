@@ -4,16 +4,16 @@ import time
 from dataclasses import replace
 
 from edge_app.associate.settings import LinkSettings, TransitSettings
-from edge_app.broker import EmbeddedBroker
+from edge_app.bus import MqttSettings
 from edge_app.contract.messages import Birth, CameraState, NodeState
 from edge_app.contract.messages import Health as HealthMessage
-from edge_app.health import Health, HealthSettings
-from edge_app.heartbeat import Heartbeat
-from edge_app.mqtt import MqttSettings
-from edge_app.outgoing import Letterhead, birth_message
-from edge_app.publish import Publisher
+from edge_app.delivery.outgoing import Letterhead, birth_message
+from edge_app.delivery.publish import Publisher
+from edge_app.demo.broker import EmbeddedBroker
+from edge_app.health.health import Health, HealthSettings
+from edge_app.health.heartbeat import Heartbeat
 from edge_app.sources.status import CameraStatus
-from edge_app.store import Store
+from edge_app.store.store import Store
 
 FINE = CameraStatus("north", "ok", 10, 1, 0, 0, 10.0, 1.0, None)
 

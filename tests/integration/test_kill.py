@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from edge_app.__main__ import main
-from edge_app.broker import EmbeddedBroker
 from edge_app.contract.messages import Match, Revision
+from edge_app.demo.broker import EmbeddedBroker
+from edge_app.demo.play import Play, raw_config
 from edge_app.pipeline import PROGRESS
-from edge_app.simulation.configuration import Play, raw_config
 
 SEEDS = (7, 11)
 KILLS_EACH = 26

@@ -11,16 +11,16 @@ from collections import Counter
 
 import pytest
 
-from edge_app.broker import EmbeddedBroker
+from edge_app.bus import MqttSettings, check_broker
 from edge_app.contract.envelope import uuid7
 from edge_app.contract.messages import Birth, CameraState, Health, Match, NodeState
 from edge_app.contract.samples import golden_samples
 from edge_app.contract.topics import RULES
+from edge_app.delivery.outgoing import Letterhead
+from edge_app.delivery.publish import Publisher
+from edge_app.demo.broker import EmbeddedBroker
 from edge_app.errors import BrokerRefusedError
-from edge_app.mqtt import MqttSettings, check_broker
-from edge_app.outgoing import Letterhead
-from edge_app.publish import Publisher
-from edge_app.store import Store
+from edge_app.store.store import Store
 
 SAMPLES = golden_samples()
 
@@ -240,10 +240,10 @@ def test_a_subscriber_that_is_no_publisher_takes_over_nothing(mosquitto, node):
 NODE_UNTIL_KILLED = """
     import sys, time
     from pathlib import Path
-    from edge_app.mqtt import MqttSettings
-    from edge_app.outgoing import Letterhead
-    from edge_app.publish import Publisher
-    from edge_app.store import Store
+    from edge_app.bus import MqttSettings
+    from edge_app.delivery.outgoing import Letterhead
+    from edge_app.delivery.publish import Publisher
+    from edge_app.store.store import Store
     store = Store(Path(sys.argv[1]))
     settings = MqttSettings(host="127.0.0.1", port=int(sys.argv[2]))
     publisher = Publisher(store, settings, Letterhead("demo", "edge-9", store.boot_id))

@@ -7,13 +7,13 @@ import socket
 import threading
 import time
 
+from edge_app.bus import MqttSettings
 from edge_app.contract.envelope import uuid7
 from edge_app.contract.messages import Match
 from edge_app.contract.samples import golden_samples
-from edge_app.mqtt import MqttSettings
-from edge_app.outgoing import Letterhead
-from edge_app.publish import Publisher
-from edge_app.store import Store
+from edge_app.delivery.outgoing import Letterhead
+from edge_app.delivery.publish import Publisher
+from edge_app.store.store import Store
 
 EAGER = {"host": "127.0.0.1", "reconnect_min_s": 0.02, "reconnect_max_s": 0.05, "backlog_per_s": 10_000.0}
 

@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge_app.broker import free_port
+from edge_app.bus import MqttSettings, TlsSettings, check_broker, configuration_problems
 from edge_app.contract.messages import Match
 from edge_app.contract.samples import golden_samples
+from edge_app.delivery.outgoing import Letterhead
+from edge_app.delivery.publish import Publisher
+from edge_app.demo.broker import free_port
 from edge_app.errors import BrokerError, ConfigurationError
-from edge_app.mqtt import MqttSettings, TlsSettings, check_broker, configuration_problems
-from edge_app.outgoing import Letterhead
-from edge_app.publish import Publisher
-from edge_app.store import Store
+from edge_app.store.store import Store
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)

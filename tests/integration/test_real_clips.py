@@ -11,9 +11,9 @@ from edge_app import app
 from edge_app.associate.facts import standing_matches
 from edge_app.config import parse
 from edge_app.contract.messages import Match, NodeState
+from edge_app.demo.received import facts_of
 from edge_app.pictures.album import Album
 from edge_app.pictures.sheet import contact_sheet, pairs_of
-from edge_app.received import facts_of
 from edge_app.replay import replay_site
 
 PEOPLE = 4  # who come in the first 42 seconds, counted by eye: each of them is in both views

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from edge_app.demo.score import attribute
 from edge_app.simulation.detections import SimulatedDetector, SimulatedEmbedder, intersection_over_union
-from edge_app.simulation.score import attribute
 from edge_app.simulation.tracklets import simulated_tracklets
 from edge_app.simulation.world import World
 from edge_app.types import Frame, View

@@ -11,7 +11,7 @@ from tiny_onnx import TinyOnnx  # noqa: E402
 
 from edge_app.contract.model import ModelManifest, write_manifest  # noqa: E402
 from edge_app.contract.preprocess import InputSpec, preprocess  # noqa: E402
-from edge_app.detect import DetectorSettings, open_detector  # noqa: E402
+from edge_app.perception.detect import DetectorSettings, open_detector  # noqa: E402
 from edge_app.types import Frame  # noqa: E402
 from trainer.data.cache import fit  # noqa: E402
 from trainer.detector.network import boxes_of, read_detector, take_grey_levels  # noqa: E402

@@ -13,7 +13,7 @@ from tiny_onnx import TinyOnnx
 
 from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
-from edge_app.detect import DetectorSettings, open_detector
+from edge_app.perception.detect import DetectorSettings, open_detector
 from edge_app.types import Frame
 from trainer.detector import weights
 from trainer.detector.network import read_detector

@@ -1,0 +1,257 @@
+"""Flows, travel times and trips per interval, from finished passages and what the association says about them.
+
+Every passage of the last hour is kept, with the passage it continues; each message is a function of that table. So a
+revision is only a change of the table, and an interval whose numbers changed is said again with its revision + 1. A
+passage belongs to the interval in which it left its camera, a transit to that of the exit it began with, a trip to that
+of its first exit. Time is capture time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeAlias
+
+from pydantic import Field
+
+from edge_app.associate.facts import Fact, Match, Revision, Unmatched
+from edge_app.associate.settings import LinkSettings
+from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
+from edge_app.contract.envelope import uuid7
+from edge_app.delivery.counting import Link, Passage, Table, flow, origin_destination, travel_time
+from edge_app.delivery.outgoing import Letterhead
+from edge_app.settings import Settings
+from edge_app.types import Tracklet
+
+PREFIX = "aggregate/"
+LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
+SAVE_COVERAGE_EVERY_S = 10.0  # a crash forgets so much of it, which errs to the honest side
+
+
+class AggregateSettings(Settings):
+    interval_s: float = Field(default=300.0, ge=10)
+    """Length of an interval; intervals begin at multiples of it since the epoch."""
+    settle_s: float = Field(default=60.0, ge=0)
+    """An interval is first published so long after its end, when most of its decisions have fallen."""
+    republish_s: float = Field(default=30.0, gt=0)
+    """Corrections are gathered for so long."""
+    keep_s: float = Field(default=3600.0, gt=0)
+    """An interval that ended so long ago is final."""
+    minimum_coverage: float = Field(default=0.9, ge=0, le=1)
+    """A camera that delivered for less than this share of an interval says nothing about it: missing is not zero."""
+
+
+Aggregate: TypeAlias = Flow | TravelTime | OriginDestination
+
+
+class Aggregates:
+    """`update` with every tick, then `due`; `take_changes` goes into the same transaction as the messages."""
+
+    def __init__(
+        self,
+        settings: AggregateSettings,
+        cameras: Sequence[str],
+        links: Sequence[LinkSettings],
+        parts: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self._settings, self._cameras = settings, tuple(cameras)
+        self._links = tuple(Link(link.id, link.from_camera, link.to_camera, link.transit.max_s) for link in links)
+        self._patience_s = {  # how long after leaving a camera a trip may still be found to go on
+            camera: max((link.transit_max_s for link in self._links if link.from_camera == camera), default=0.0)
+            + settings.settle_s
+            for camera in self._cameras
+        }
+        self._table = Table()
+        self._of_interval: dict[int, set[str]] = defaultdict(set)  # ids of what left in it
+        self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in self._cameras}
+        self._said: dict[str, tuple[int, str]] = {}  # `{interval}/{what}` → revision, digest of the numbers
+        self._dirty: set[int] = set()
+        self._changes: dict[str, bytes | None] = {}
+        self._now_s: float | None = None
+        self._coverage_saved_s = self._looked_s = -1e18
+        self._load(parts or {})
+
+    def update(
+        self, tracklets: Iterable[Tracklet], facts: Iterable[Fact], delivering: Iterable[str], now_s: float
+    ) -> None:
+        """New passages, new facts, and the cameras that delivered since the last call. Provisional facts count not."""
+        self._cover(delivering, now_s)
+        for one in tracklets:
+            self._put(
+                Passage(
+                    one.id,
+                    one.camera,
+                    one.class_name,
+                    one.entry_time_s,
+                    one.exit_time_s,
+                    one.entry_zone,
+                    one.exit_zone,
+                )
+            )
+        for fact in facts:
+            if isinstance(fact, Match) and fact.state == "confirmed":
+                self._connect(fact.to.track, fact.from_.track)
+            elif isinstance(fact, Unmatched):
+                self._connect(fact.to.track, None)
+            elif isinstance(fact, Revision):
+                for link in fact.effective_links:
+                    self._connect(link.to_track, None)
+                for link in fact.effective_links:
+                    self._connect(link.to_track, link.from_track)
+
+    def due(self, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
+        """The intervals that are complete or were corrected, at most every `republish_s`."""
+        if now_s < self._looked_s + self._settings.republish_s:
+            return []
+        self._looked_s = now_s
+        self._forget(now_s)
+        said: list[Aggregate] = []
+        longest_s = max(self._patience_s.values(), default=0.0)
+        for interval in sorted(self._known_intervals()):
+            end_s = (interval + 1) * self._settings.interval_s
+            if now_s < end_s + self._settings.settle_s:
+                continue
+            # trips end by waiting, not by an event: look again until the last of the interval can have ended
+            recent = now_s < end_s + len(self._cameras) * longest_s
+            if interval in self._dirty or recent:
+                self._dirty.discard(interval)
+                said += self._say(interval, letterhead, now_s, wall_s)
+        return said
+
+    def take_changes(self) -> dict[str, bytes | None]:
+        """The parts of the store that changed since the last call; None deletes."""
+        changes, self._changes = self._changes, {}
+        return changes
+
+    def _known_intervals(self) -> set[int]:
+        covered = {interval for by_interval in self._covered_s.values() for interval in by_interval}
+        return covered | set(self._of_interval)
+
+    def _interval_of(self, time_s: float) -> int:
+        return int(time_s // self._settings.interval_s)
+
+    def _cover(self, delivering: Iterable[str], now_s: float) -> None:
+        step_s = 0.0 if self._now_s is None else now_s - self._now_s
+        self._now_s = now_s
+        if not 0 < step_s <= LONGEST_STEP_S:
+            return
+        interval = self._interval_of(now_s)
+        for camera in delivering:
+            covered_s = self._covered_s[camera]
+            if interval not in covered_s:
+                self._dirty.add(interval)
+            covered_s[interval] = covered_s.get(interval, 0.0) + step_s
+        if now_s > self._coverage_saved_s + SAVE_COVERAGE_EVERY_S:
+            self._coverage_saved_s = now_s
+            self._changes[PREFIX + "coverage"] = json.dumps(self._covered_s).encode()
+
+    def _coverage(self, camera: str, interval: int) -> float:
+        return min(self._covered_s[camera].get(interval, 0.0) / self._settings.interval_s, 1.0)
+
+    def _put(self, passage: Passage) -> None:
+        self._table.passages[passage.id] = passage
+        self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
+        self._dirty |= {self._interval_of(passage.exit_s), self._interval_of(passage.entry_s)}
+        self._changes[f"{PREFIX}passage/{passage.id}"] = json.dumps(asdict(passage)).encode()
+
+    def _connect(self, to_track: str, from_track: str | None) -> None:
+        """`to_track` continues `from_track`, or begins a trip (None). What was forgotten stays as it was said."""
+        passage = self._table.passages.get(to_track)
+        if passage is None or (passage.decided and passage.from_track == from_track):
+            return
+        self._touch(passage)
+        if passage.from_track is not None and self._table.next.get(passage.from_track) == to_track:
+            del self._table.next[passage.from_track]
+        if from_track is not None:
+            self._table.next[from_track] = to_track
+        self._put(replace(passage, decided=True, from_track=from_track))
+        self._touch(self._table.passages[to_track])
+
+    def _touch(self, passage: Passage) -> None:
+        """Every interval in which this passage counts for something: along its trip back to the beginning."""
+        self._dirty.add(self._interval_of(passage.exit_s))
+        before = self._table.before(passage)
+        while before is not None and before.exit_s < passage.exit_s:
+            self._dirty.add(self._interval_of(before.exit_s))
+            passage, before = before, self._table.before(before)
+
+    def _entries(self, camera: str, interval: int) -> int:
+        near = self._of_interval.get(interval, set()) | self._of_interval.get(interval + 1, set())
+        passages = (self._table.passages[one] for one in near)
+        return sum(one.camera == camera and self._interval_of(one.entry_s) == interval for one in passages)
+
+    def _numbers(self, interval: int, now_s: float) -> Iterator[tuple[str, type[Aggregate], dict[str, Any]]]:
+        """What there is to say about one interval: what it is about, its message, its fields."""
+        coverage = {camera: self._coverage(camera, interval) for camera in self._cameras}
+        complete = [camera for camera, share in coverage.items() if share >= self._settings.minimum_coverage]
+        left = [self._table.passages[one] for one in sorted(self._of_interval.get(interval, ()))]
+        for camera in complete:
+            yield f"flow/{camera}", Flow, flow(camera, coverage[camera], left)
+        rates = []
+        for link in self._links:
+            if link.from_camera in complete and link.to_camera in complete:
+                fields = travel_time(link, left, self._entries(link.to_camera, interval), self._table)
+                rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
+                yield f"traveltime/{link.id}", TravelTime, fields
+        if complete:
+            pairs = origin_destination(left, self._table, self._patience_s, now_s)
+            missing = sorted(set(self._cameras) - set(complete))
+            yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
+
+    def _say(self, interval: int, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
+        """The messages of one interval whose numbers are new."""
+        said: list[Aggregate] = []
+        length_s = self._settings.interval_s
+        start_s = interval * length_s
+        for what, model, fields in self._numbers(interval, now_s):
+            key = f"{interval}/{what}"
+            digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+            before, digest_before = self._said.get(key, (0, ""))
+            if digest == digest_before:
+                continue
+            revision = before + 1
+            self._said[key] = (revision, digest)
+            self._changes[f"{PREFIX}said/{key}"] = json.dumps(self._said[key]).encode()
+            # decided again after a crash it is the same event: the id is made of what it is about
+            event = f"{letterhead.node} {what} {start_s} {length_s} {revision} {digest}"
+            envelope = letterhead.envelope(uuid7(start_s + length_s, event.encode()), now_s, wall_s)
+            times: dict[str, Any] = {"interval_start_s": start_s, "interval_s": length_s, "revision": revision}
+            said.append(model(**envelope, **times, **fields))
+        return said
+
+    def _forget(self, now_s: float) -> None:
+        for interval in self._known_intervals():
+            if (interval + 1) * self._settings.interval_s + self._settings.keep_s > now_s:
+                continue
+            for one in self._of_interval.pop(interval, set()):
+                passage = self._table.passages.pop(one)
+                self._table.next.pop(one, None)
+                if passage.from_track is not None:
+                    self._table.next.pop(passage.from_track, None)
+                self._changes[f"{PREFIX}passage/{one}"] = None
+            for key in [key for key in self._said if key.startswith(f"{interval}/")]:
+                del self._said[key]
+                self._changes[f"{PREFIX}said/{key}"] = None
+            for covered_s in self._covered_s.values():
+                covered_s.pop(interval, None)
+            self._dirty.discard(interval)
+
+    def _load(self, parts: Mapping[str, bytes]) -> None:
+        for key, value in parts.items():
+            if key.startswith(PREFIX + "passage/"):
+                passage = Passage(**json.loads(value))
+                self._table.passages[passage.id] = passage
+                self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
+                self._dirty.add(self._interval_of(passage.exit_s))
+                if passage.from_track is not None:
+                    self._table.next[passage.from_track] = passage.id
+            elif key.startswith(PREFIX + "said/"):
+                revision, digest = json.loads(value)
+                self._said[key.removeprefix(PREFIX + "said/")] = (revision, digest)
+            elif key == PREFIX + "coverage":
+                for camera, covered_s in json.loads(value).items():
+                    if camera in self._covered_s:
+                        self._covered_s[camera] = {int(interval): one_s for interval, one_s in covered_s.items()}

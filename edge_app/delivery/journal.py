@@ -1,0 +1,48 @@
+"""What was concluded, on its way to disk and broker: facts become messages, written with the state behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from edge_app.associate.facts import Fact
+from edge_app.delivery.aggregate import Aggregates
+from edge_app.delivery.outgoing import Letterhead, fact_messages
+from edge_app.store.saver import Saver
+from edge_app.types import Tracklet
+
+WRITE_EVERY_S = 1.0  # capture time; a crash loses at most so much of the open tracks of a live camera
+
+
+class Journal:
+    """`note` every tick; `write` when `is_due`: at once when there is something to say, else once per second."""
+
+    def __init__(
+        self, saver: Saver, letterhead: Letterhead, aggregates: Aggregates, clock: Callable[[], float]
+    ) -> None:
+        self._saver, self._letterhead, self._aggregates, self._clock = saver, letterhead, aggregates, clock
+        self._facts: list[Fact] = []
+        self._news = False
+        self._written_at_s = 0.0
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written just now, in words."""
+        return self._saver.problem
+
+    def note(self, now: float, tracklets: list[Tracklet], facts: list[Fact], delivering: Iterable[str]) -> None:
+        """One tick's passages and facts, and the cameras that deliver."""
+        self._aggregates.update(tracklets, facts, delivering, now)
+        self._facts += facts
+        self._news = self._news or bool(tracklets or facts)
+
+    def is_due(self, now: float) -> bool:
+        return self._news or not 0 <= now - self._written_at_s < WRITE_EVERY_S
+
+    def write(self, now: float, parts: Mapping[str, bytes | None]) -> None:
+        """One transaction. While the disk takes nothing, it is kept in memory and written later; see `Saver`."""
+        wall_s = self._clock()
+        messages = fact_messages(self._letterhead, self._facts, wall_s)
+        messages += self._aggregates.due(self._letterhead, now, wall_s)
+        rows = [self._letterhead.row(message) for message in messages]
+        self._saver.save({**parts, **self._aggregates.take_changes()}, rows, wall_s)
+        self._facts, self._news, self._written_at_s = [], False, now

@@ -1,0 +1,179 @@
+"""Pictures → boxes: letterbox, one run of the network, decode its head, map back, suppress duplicates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from edge_app.contract.errors import HeadError
+from edge_app.contract.heads import DECODERS, recognise
+from edge_app.contract.model import Head, check_digest, read_manifest
+from edge_app.contract.preprocess import InputSpec, LetterboxMap
+from edge_app.errors import ModelError
+from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
+from edge_app.settings import Settings
+from edge_app.types import Detections, Frame
+
+_COCO = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
+    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
+    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+)
+COCO_NAMES = tuple(_COCO.split(","))
+
+
+class DetectorSettings(Settings):
+    """The detector: a YOLO model in ONNX, described by the manifest beside it or here."""
+
+    path: Path
+    """The model file, or a signed bundle (`….bundle`) that holds it. `<name>.json` beside a file is its manifest."""
+    input: InputSpec | None = None
+    """How a picture becomes the network's input; needed where there is no manifest, else overrides it."""
+    head: Head | None = None
+    """Layout of the output; recognised from its shape where neither this nor the manifest names it."""
+    class_names: tuple[str, ...] | None = None
+    """Names of all classes of the model; overrides the manifest. A model of 80 classes without names is COCO's."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes to keep; all when absent."""
+    score_threshold: float = Field(default=0.1, gt=0, le=1)
+    """Weaker boxes are dropped. Low on purpose: the tracker follows a known object through weak detections."""
+    iou_threshold: float = Field(default=0.6, gt=0, le=1)
+    """Of two boxes of one class that overlap more than this, the weaker is dropped."""
+    duplicate_iou: float = Field(default=0.8, gt=0, le=1)
+    """The same across classes: one object seen as car and as truck becomes one box. 1 switches it off."""
+    part_share: float = Field(default=0.9, gt=0, le=1)
+    """A weaker box that lies in a stronger one with this share of its area, and fills a third of it, is a part of the
+    same object (the cab of a truck) and is dropped. 1 switches it off."""
+    max_detections: int = Field(default=300, gt=0)
+    """The strongest boxes kept per frame."""
+    max_batch: int = Field(default=8, gt=0)
+    """Frames per run of the network; more are run in turns."""
+    engine: EngineSettings = EngineSettings()
+    """How the model is run."""
+
+
+def open_detector(settings: DetectorSettings, clock: Callable[[], float] = time.perf_counter) -> OnnxDetector:
+    """Load the detector that the settings describe. Raises `ModelError` or `BundleError`."""
+    from edge_app.runtime import open_engine
+
+    manifest = read_manifest(settings.path)
+    if manifest is not None:
+        if manifest.kind != "detector":
+            raise ModelError(f"{settings.path}: expected a detector, the manifest says {manifest.kind}")
+        check_digest(settings.path, manifest)
+        described = {"input": manifest.input, "head": manifest.head, "class_names": manifest.class_names}
+        chosen = {name: value for name, value in described.items() if getattr(settings, name) is None}
+        settings = settings.model_copy(update=chosen)
+    return OnnxDetector(open_engine(settings.path, settings.engine, clock), settings)
+
+
+class OnnxDetector:
+    """A `Detector` on any `Engine`. Frames of different sizes may share a batch."""
+
+    def __init__(self, engine: Engine, settings: DetectorSettings) -> None:
+        """`settings.input` must be given; one blank picture is run to see the output. Raises `ModelError`."""
+        from edge_app.perception.preprocess import Preprocessor
+
+        where = str(settings.path)
+        if settings.input is None:
+            raise ModelError(f"{where} has no manifest: describe its `input` in the settings, or add {where[:-5]}.json")
+        check_input(engine, settings.input, where)
+        self.engine, self._settings, self._spec = engine, settings, settings.input
+        self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
+        shape = self._run([blank])[0].shape
+        known = len(settings.class_names) if settings.class_names else None
+        try:
+            self.head, count = recognise(shape, settings.input, known, settings.head)
+        except HeadError as error:
+            raise ModelError(f"{where}: {error}") from None
+        self.class_names = settings.class_names or _default_names(count, where)
+        self._kept = _kept(self.class_names, settings.classes, where)
+        self._decode = DECODERS[self.head]
+
+    def detect(self, frames: list[Frame]) -> list[Detections]:
+        """One `Detections` per frame, strongest first, boxes clipped to the frame. Raises `ModelError`."""
+        found: list[Detections] = []
+        for start in range(0, len(frames), self._settings.max_batch):
+            part = frames[start : start + self._settings.max_batch]
+            images = [frame.image for frame in part if frame.image is not None]
+            if len(images) != len(part):
+                raise ModelError("a frame without a picture reached the detector; this camera delivers detections")
+            outputs, places = self._run(images)
+            found += [self._finish(output, place) for output, place in zip(outputs, places, strict=True)]
+        return found
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _run(self, images: list[Any]) -> tuple[NDArray[Any], list[LetterboxMap]]:
+        batch, places = self._preprocess(images)
+        outputs = self.engine.run(batch)
+        if len(outputs) != 1:
+            found = ", ".join(f"{port.name} {describe(port.shape)}" for port in self.engine.outputs)
+            raise ModelError(f"{self._settings.path}: expected a detector with one output, this one has {found}")
+        return outputs[0], places
+
+    def _finish(self, output: NDArray[Any], place: LetterboxMap) -> Detections:
+        found = self._decode(output, self._settings.score_threshold, self._spec)
+        boxes, usable = found.in_picture(place)
+        usable &= (found.classes >= 0) & (found.classes < len(self.class_names))
+        usable[usable] = self._kept[found.classes[usable]]
+        if not usable.any():
+            return Detections.empty()
+        boxes, scores, classes = boxes[usable], found.scores[usable], found.classes[usable]
+        rows = self._without_duplicates(boxes, scores, classes)
+        return Detections(boxes[rows], np.clip(scores[rows], 0, 1), classes[rows])
+
+    def _without_duplicates(
+        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int64]
+    ) -> NDArray[np.intp]:
+        """Rows to keep, strongest first: suppression within each class, then of near-equal boxes across classes."""
+        from cv2 import dnn
+
+        suppress_per_class: Any = dnn.NMSBoxesBatched  # OpenCV's type hints know lists only, its code takes arrays
+        suppress: Any = dnn.NMSBoxes
+        settings, least = self._settings, self._settings.score_threshold
+        rows = np.arange(len(scores))
+        corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)  # x y w h
+        if self.head != "ultralytics-end2end":
+            rows = np.array(suppress_per_class(corners, scores, classes, least, settings.iou_threshold), np.intp)
+        if settings.duplicate_iou < 1 and len(rows) > 1:
+            rows = rows[np.array(suppress(corners[rows], scores[rows], least, settings.duplicate_iou), np.intp)]
+        rows = rows[np.argsort(-scores[rows], kind="stable")][: settings.max_detections]
+        return rows[~parts(boxes[rows], settings.part_share)] if settings.part_share < 1 else rows
+
+
+def parts(boxes: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
+    """(N, 4) boxes, strongest first → (N,) whether each is a part of a stronger one; O(N²)."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)  # (N, N)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3)
+    found: NDArray[np.bool_] = np.tril(inside, -1).any(axis=1)  # [i, j] with j < i: j is the stronger
+    return found
+
+
+def _default_names(count: int | None, where: str) -> tuple[str, ...]:
+    if count == len(COCO_NAMES):
+        return COCO_NAMES
+    classes = f"{count} classes" if count is not None else "an unknown number of classes"
+    raise ModelError(f"{where}: a model of {classes} needs `class_names`, in its manifest or in the settings")
+
+
+def _kept(names: tuple[str, ...], wanted: tuple[str, ...] | None, where: str) -> NDArray[np.bool_]:
+    """(C,) bool: which classes are kept. Raises `ModelError` for a name that the model does not know."""
+    unknown = [name for name in wanted or () if name not in names]
+    if unknown:
+        raise ModelError(f"{where}: no class {', '.join(map(repr, unknown))}; the model knows {', '.join(names)}")
+    return np.array([wanted is None or name in wanted for name in names])

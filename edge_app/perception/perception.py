@@ -1,0 +1,86 @@
+"""Frames in, finished tracklets out: detect, track, choose crops, embed, collect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_app.errors import StoreError
+from edge_app.meter import Meter
+from edge_app.perception.area import Polygon, within
+from edge_app.perception.crops import CropSelector
+from edge_app.perception.track import TrackerBank
+from edge_app.perception.tracklets import TrackletBuilder
+from edge_app.types import Detector, Embedder, Frame, Tracklet, View
+
+log = logging.getLogger(__name__)
+
+TRACKS, LOOKS, TRACKLETS = "perception/tracks", "perception/looks", "perception/tracklets"
+
+
+@dataclass
+class Perception:
+    """The eyes of one node. `snapshot` and `restore` carry every open track over a restart, bit for bit."""
+
+    detector: Detector
+    bank: TrackerBank
+    selector: CropSelector
+    embedder: Embedder
+    builder: TrackletBuilder
+    meter: Meter
+    areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
+
+    def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
+        """One tick: the views that were embedded, and the tracklets of the tracks that ended."""
+        with self.meter.stage("detect"):
+            found = self.detector.detect(frames) if frames else []
+        views: list[View] = []
+        ended: list[str] = []
+        for frame, detections in zip(frames, found, strict=True):
+            with self.meter.stage("track"):
+                if frame.camera in self.areas:
+                    detections = within(self.areas[frame.camera], frame, detections)
+                tracks = self.bank.update(frame.camera, frame.time_s, detections)
+                self.builder.observe(frame, tracks)
+            with self.meter.stage("crops"):
+                views += self.selector.select(frame, tracks)
+            ended += tracks.ended
+        with self.meter.stage("embed"):
+            rows = self.embedder.embed(views)
+        with self.meter.stage("tracklets"):
+            self.builder.add_views(views, rows)
+            expired = self.bank.expire(now)
+            self.selector.forget(expired)
+            tracklets = self.builder.close([*ended, *expired])
+        return views, tracklets
+
+    def end(self) -> list[Tracklet]:
+        """Nothing more will come: close every open track."""
+        return self.builder.flush()
+
+    def seen_until(self, now: float) -> dict[str, float]:
+        """By camera, the capture time before which every track that left has been delivered."""
+        return self.builder.seen_until(now)
+
+    def snapshot(self) -> dict[str, bytes | None]:
+        return {
+            TRACKS: self.bank.snapshot(),
+            LOOKS: self.selector.snapshot(),
+            TRACKLETS: self.builder.snapshot(),
+        }
+
+    def restore(self, parts: Mapping[str, bytes]) -> list[Tracklet]:
+        """Go on where the last process stopped. Returns tracklets of tracks that cannot be continued."""
+        try:
+            if TRACKLETS in parts:
+                self.builder.restore(parts[TRACKLETS])
+            self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
+            lost = self.bank.restore(parts[TRACKS]) if TRACKS in parts else ()
+            if LOOKS in parts:
+                self.selector.restore(parts[LOOKS])
+        except StoreError as error:
+            log.warning("open tracks could not be carried over: %s", error)
+            self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
+            return self.builder.flush()
+        return self.builder.close(lost)
