@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
-from edge_app.associate.draft import Site
+from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Match
 from edge_app.bus import MqttSettings
-from edge_app.config import SiteConfig
+from edge_app.config import Site
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.aggregate import Aggregates
 from edge_app.delivery.journal import Journal
@@ -46,7 +46,7 @@ FLUSH_S = 10.0
 class Node:
     """One node, opened: `with Node(config) as node: for step in node.steps(stop): …`."""
 
-    def __init__(self, config: SiteConfig, clock: Callable[[], float] = time.time, lineage: str | None = None) -> None:
+    def __init__(self, config: Site, clock: Callable[[], float] = time.time, lineage: str | None = None) -> None:
         """`lineage`: see `Store`; given for a replay, whose ids must be the same every time."""
         self.config = config
         self._lineage = lineage
@@ -82,12 +82,12 @@ class Node:
         )
         self.perception = self._perception()
         carried_over = self.perception.restore(parts)
-        site = Site(config.node, self.store.boot_id, config.links, config.associate, _event_id)
+        rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
         saver = Saver(self.store, config.store, self._gap)
         self.pipeline = Pipeline(
             self.perception,
-            Association(site, parts),
+            Association(rules, parts),
             Journal(saver, self.letterhead, aggregates, self._clock),
             self.meter,
             carried_over,
@@ -177,7 +177,7 @@ class Node:
         return gap_row(self.letterhead, shed, self._clock())
 
 
-def open_models(config: SiteConfig) -> tuple[Detector, Embedder, str | None]:
+def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
     """Detector, embedder and the digest of the embedder's bundle, None where it is a loose file; those of the
     simulation where the cameras deliver detections."""
     if config.delivers_detections:
@@ -196,7 +196,7 @@ def open_models(config: SiteConfig) -> tuple[Detector, Embedder, str | None]:
     return detector, embedder, bundle.digest
 
 
-def run(config: SiteConfig) -> None:
+def run(config: Site) -> None:
     """`edge-app run`: until SIGTERM or SIGINT, or the end of all recordings."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_app.config import SiteConfig, load
+from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
 from edge_app.errors import ConfigurationError, EdgeError
 
@@ -39,7 +39,7 @@ def check_site(path: Path) -> list[str]:
     return found
 
 
-def _looks(config: SiteConfig) -> Iterator[tuple[str, Callable[[], str]]]:
+def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
     if config.detector is not None:
         yield "detector", lambda: _detector(config)
     if config.embedder is not None:
@@ -52,7 +52,7 @@ def _looks(config: SiteConfig) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "broker", lambda: _broker(config)
 
 
-def _detector(config: SiteConfig) -> str:
+def _detector(config: Site) -> str:
     from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
@@ -64,7 +64,7 @@ def _detector(config: SiteConfig) -> str:
         detector.close()
 
 
-def _embedder(config: SiteConfig) -> str:
+def _embedder(config: Site) -> str:
     from edge_app.perception.models import open_site_embedder
 
     assert config.embedder is not None
@@ -90,18 +90,18 @@ def _camera(camera: object) -> str:
     return f"{camera.source} delivers pictures"
 
 
-def _links(config: SiteConfig) -> str:
+def _links(config: Site) -> str:
     alone = {c.id for c in config.cameras} - {c for x in config.links for c in (x.from_camera, x.to_camera)}
     return f"{len(config.links)} links" + (f"; cameras without any: {', '.join(sorted(alone))}" if alone else "")
 
 
-def _store(config: SiteConfig) -> str:
+def _store(config: Site) -> str:
     from edge_app.store.store import check_store
 
     return check_store(config.store.path)
 
 
-def _broker(config: SiteConfig) -> str:
+def _broker(config: Site) -> str:
     from edge_app.bus import check_broker
 
     assert config.mqtt is not None

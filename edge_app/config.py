@@ -42,7 +42,7 @@ class TickSettings(Settings):
     """In lockstep, the span of capture time that one step takes together."""
 
 
-class SiteConfig(Settings):
+class Site(Settings):
     """One node: its cameras, the ways between them, its models, and where facts go."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # a rejected address may hold a password
@@ -94,7 +94,7 @@ class SiteConfig(Settings):
         return all(camera.scheme == "sim" and "fidelity=detections" in camera.source for camera in self.cameras)
 
 
-def load(path: Path) -> SiteConfig:
+def load(path: Path) -> Site:
     """Read and check a configuration. Relative paths are relative to the file. Raises `ConfigurationError`."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -116,11 +116,11 @@ def _place(error: yaml.MarkedYAMLError) -> str:
     return where + ", ".join(part for part in (error.context, error.problem) if part)
 
 
-def parse(raw: dict[str, Any], path: Path) -> SiteConfig:
+def parse(raw: dict[str, Any], path: Path) -> Site:
     """A configuration from its raw mapping; `path` names it in errors and anchors its relative paths."""
     problems = _cross_checks(raw)
     try:
-        config = SiteConfig.model_validate(raw)
+        config = Site.model_validate(raw)
     except ValidationError as error:
         problems = [_plain(item) for item in error.errors()] + problems
         raise ConfigurationError(problems, str(path)) from None
@@ -160,7 +160,7 @@ def _plain(item: Any) -> str:
 
 def _keys_at(location: tuple[str | int, ...]) -> list[str]:
     """The known keys of the group of settings at a location."""
-    model: Any = SiteConfig
+    model: Any = Site
     for part in location:
         if isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = _model_in(model.model_fields[part].annotation) or model
@@ -200,7 +200,7 @@ def _mappings(raw: Any) -> list[dict[str, Any]]:
     return [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
 
 
-def _anchored(config: SiteConfig, folder: Path) -> SiteConfig:
+def _anchored(config: Site, folder: Path) -> Site:
     """Relative paths made relative to the configuration's folder."""
 
     def anchor(settings: Any, *names: str) -> Any:

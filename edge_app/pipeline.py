@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edge_app.associate import codec, online
-from edge_app.associate.draft import Site
+from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact
 from edge_app.associate.state import State
 from edge_app.delivery.journal import Journal
@@ -31,13 +31,13 @@ PROGRESS = "pipeline/progress"  # part: `now` and `positions` of a `Pipeline`, f
 class Association:
     """The pure association with its state, and what of it is not written yet."""
 
-    def __init__(self, site: Site, parts: Mapping[str, bytes]) -> None:
-        self.site = site
+    def __init__(self, rules: Rules, parts: Mapping[str, bytes]) -> None:
+        self.rules = rules
         self.state: State = codec.load(parts)
         self._written = self.state
 
     def step(self, tracklets: list[Tracklet], now: float, seen_until: Mapping[str, float]) -> list[Fact]:
-        self.state, facts = online.step(self.state, tracklets, now, seen_until, self.site)
+        self.state, facts = online.step(self.state, tracklets, now, seen_until, self.rules)
         return facts
 
     def take_changes(self) -> dict[str, bytes | None]:
@@ -48,7 +48,7 @@ class Association:
 
     @property
     def undecided(self) -> bool:
-        return any(node.decided == "pending" for node in self.state.nodes.values())
+        return any(passage.decided == "pending" for passage in self.state.passages.values())
 
 
 @dataclass(frozen=True)

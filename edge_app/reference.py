@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from edge_app.config import SiteConfig
+from edge_app.config import Site
 
 HEAD = """# Configuration of a site
 
@@ -23,7 +23,7 @@ relative to it. `edge-app check --config FILE` lists every mistake at once. A se
 
 def reference() -> str:
     """The whole page as Markdown."""
-    return "\n".join([HEAD, *_sections(SiteConfig, "", set())])
+    return "\n".join([HEAD, *_sections(Site, "", set())])
 
 
 def _sections(model: type[BaseModel], path: str, seen: set[type[BaseModel]]) -> Iterator[str]:

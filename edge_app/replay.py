@@ -14,7 +14,7 @@ import yaml
 
 from edge_app import app
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
-from edge_app.config import SiteConfig
+from edge_app.config import Site
 from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
 from edge_app.demo.play import Play, raw_config, site_config
@@ -24,7 +24,7 @@ from edge_app.pipeline import Step
 from edge_app.types import Tracklet
 
 
-def replay_site(config: SiteConfig, out: Path, pictures: Path | None = None) -> str:
+def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     """Play every recording, write one JSON line per fact to `out`, return a line of summary.
 
     `pictures` gets `matches.png`, the confirmed pairs to look at, and `timeline.png`.

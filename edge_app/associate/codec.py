@@ -10,12 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, LinkModel, Node, Proxy, State
+from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, LinkModel, Passage, Proxy, State
 
 PREFIX = "associate/"
 COUNTERS = PREFIX + "counters"
 COUNTED = ("identities", "boot", "decided_at_s")
-GROUPS = {"nodes": Node, "gallery": Identity, "links": LinkModel, "cameras": CameraModel, "calibrations": Calibration}
+GROUPS = {
+    "passages": Passage,
+    "gallery": Identity,
+    "links": LinkModel,
+    "cameras": CameraModel,
+    "calibrations": Calibration,
+}
 
 
 def changes(before: State, after: State) -> dict[str, bytes | None]:
@@ -40,10 +46,10 @@ def load(parts: Mapping[str, bytes]) -> State:
         group, _, name = key.removeprefix(PREFIX).partition("/")
         if key.startswith(PREFIX) and group in GROUPS:
             groups[group][name] = DECODE[group](json.loads(parts[key]))
-    nodes: dict[str, Node] = groups.pop("nodes")
-    ordered = sorted(nodes.values(), key=lambda n: (n.arrived_at_s, n.exit_time_s, n.camera, n.entry_time_s, n.id))
+    passages: dict[str, Passage] = groups.pop("passages")
+    ordered = sorted(passages.values(), key=lambda n: (n.arrived_at_s, n.exit_time_s, n.camera, n.entry_time_s, n.id))
     counters: dict[str, Any] = json.loads(parts.get(COUNTERS, b"{}"))
-    return State(nodes={node.id: node for node in ordered}, **groups, **counters)
+    return State(passages={passage.id: passage for passage in ordered}, **groups, **counters)
 
 
 def _encode(value: object) -> bytes:
@@ -67,9 +73,9 @@ def _with_arrays(kind: type, stored: dict[str, Any], *names: str) -> Any:
     return kind(**{key: _array(value) if key in names else value for key, value in stored.items()})
 
 
-def _node(stored: dict[str, Any]) -> Node:
+def _passage(stored: dict[str, Any]) -> Passage:
     edges = tuple(Edge(**edge) for edge in stored["edges"])
-    return Node(**{**stored, "embeddings": _array(stored["embeddings"]), "edges": edges})
+    return Passage(**{**stored, "embeddings": _array(stored["embeddings"]), "edges": edges})
 
 
 def _identity(stored: dict[str, Any]) -> Identity:
@@ -78,7 +84,7 @@ def _identity(stored: dict[str, Any]) -> Identity:
 
 
 DECODE: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "nodes": _node,
+    "passages": _passage,
     "gallery": _identity,
     "links": lambda stored: _with_arrays(LinkModel, stored, "counts"),
     "cameras": lambda stored: _with_arrays(CameraModel, stored, "mean"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edge_app.associate import links
 from edge_app.associate.draft import Draft
 from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched
-from edge_app.associate.state import Edge, Node
+from edge_app.associate.state import Edge, Passage
 from edge_app.associate.weigh import Verdict, weigh
 
 NEGLIGIBLE = 0.02  # a candidate less probable than this is not waited for
@@ -16,126 +16,128 @@ FORGOTTEN = 0.001  # a candidate less probable than this when the decision falls
 
 def decide(draft: Draft) -> None:
     """Solve every open component and act on it; earlier entries first, since later ones may continue them."""
-    rows = [node for node in draft.nodes.values() if not draft.is_final(node)]
+    rows = [passage for passage in draft.passages.values() if not draft.is_final(passage)]
     verdicts = weigh(draft, rows)
-    for node in sorted(rows, key=_order):
-        if node.decided != "pending" and node.id in verdicts:
-            _reconsider(draft, node, verdicts[node.id])
-    for node in sorted(rows, key=_order):
-        if node.decided == "pending":
-            _conclude(draft, draft.nodes[node.id], verdicts[node.id])
+    for passage in sorted(rows, key=_order):
+        if passage.decided != "pending" and passage.id in verdicts:
+            _reconsider(draft, passage, verdicts[passage.id])
+    for passage in sorted(rows, key=_order):
+        if passage.decided == "pending":
+            _conclude(draft, draft.passages[passage.id], verdicts[passage.id])
 
 
-def _order(node: Node) -> tuple[float, str, float, str]:
+def _order(passage: Passage) -> tuple[float, str, float, str]:
     """By entry. Ids come last: they name the boot, and a restart must not change the order."""
-    return node.entry_time_s, node.camera, node.exit_time_s, node.id
+    return passage.entry_time_s, passage.camera, passage.exit_time_s, passage.id
 
 
-def _conclude(draft: Draft, node: Node, verdict: Verdict) -> None:
+def _conclude(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     """A pending tracklet: confirm, say provisionally, wait, or give up."""
-    settings = draft.site.settings
+    settings = draft.rules.settings
     partner = verdict.partner
     if partner is not None and partner.from_ in draft.children:
         partner = None  # somebody else continues it, and was not revised
     posterior = verdict.posterior(partner)
-    complete = all(draft.seen_until(x.from_camera) >= node.entry_time_s for x in draft.site.into.get(node.camera, ()))
-    overdue = draft.now >= node.entry_time_s + settings.max_wait_s
-    settled = partner is None or draft.nodes[partner.from_].decided != "pending"
-    at_deadline = overdue or (complete and settled and draft.now >= _deadline(draft, node, verdict))
+    complete = all(
+        draft.seen_until(x.from_camera) >= passage.entry_time_s for x in draft.rules.into.get(passage.camera, ())
+    )
+    overdue = draft.now >= passage.entry_time_s + settings.max_wait_s
+    settled = partner is None or draft.passages[partner.from_].decided != "pending"
+    at_deadline = overdue or (complete and settled and draft.now >= _deadline(draft, passage, verdict))
     if partner is not None and posterior >= settings.confirm_posterior and complete and settled:
-        _confirm(draft, node, partner, verdict)
+        _confirm(draft, passage, partner, verdict)
     elif partner is None and verdict.nobody >= settings.confirm_posterior and complete:
-        _give_up(draft, node, verdict)
+        _give_up(draft, passage, verdict)
     elif at_deadline and partner is not None and posterior >= settings.accept_posterior:
-        _confirm(draft, node, partner, verdict)
+        _confirm(draft, passage, partner, verdict)
     elif at_deadline:
-        _give_up(draft, node, verdict)
-    elif partner is not None and posterior >= settings.provisional_posterior and node.provisional != partner.from_:
-        _announce(draft, node, partner, verdict)
+        _give_up(draft, passage, verdict)
+    elif partner is not None and posterior >= settings.provisional_posterior and passage.provisional != partner.from_:
+        _announce(draft, passage, partner, verdict)
 
 
-def _deadline(draft: Draft, node: Node, verdict: Verdict) -> float:
+def _deadline(draft: Draft, passage: Passage, verdict: Verdict) -> float:
     """When the last worthwhile candidate can no longer be continued by somebody else: p99 of its links, plus slack."""
-    last = node.entry_time_s
+    last = passage.entry_time_s
     for edge, probability in zip(verdict.edges, verdict.probabilities, strict=True):
         if probability >= NEGLIGIBLE:
-            from_ = draft.nodes[edge.from_]
-            for link in draft.site.out_of[from_.camera]:
+            from_ = draft.passages[edge.from_]
+            for link in draft.rules.out_of[from_.camera]:
                 last = max(last, from_.exit_time_s + draft.transit(link.id).p99_s)
-    return last + draft.site.settings.slack_s
+    return last + draft.rules.settings.slack_s
 
 
-def _announce(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
-    match = _match(draft, node, edge, verdict, "provisional")
+def _announce(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict) -> None:
+    match = _match(draft, passage, edge, verdict, "provisional")
     draft.facts.append(match)
-    draft.nodes[node.id] = replace(node, event=match.event_id, provisional=edge.from_)
+    draft.passages[passage.id] = replace(passage, event=match.event_id, provisional=edge.from_)
 
 
-def _confirm(draft: Draft, node: Node, edge: Edge, verdict: Verdict) -> None:
-    """`node` continues `edge.from_` and takes over its global id."""
-    match = _match(draft, node, edge, verdict, "confirmed")
+def _confirm(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict) -> None:
+    """`passage` continues `edge.from_` and takes over its global id."""
+    match = _match(draft, passage, edge, verdict, "confirmed")
     draft.facts.append(match)
-    _settle(draft, node, match.global_id, edge.from_, match.event_id)
-    _learn(draft, node, verdict)
+    _settle(draft, passage, match.global_id, edge.from_, match.event_id)
+    _learn(draft, passage, verdict)
 
 
-def _learn(draft: Draft, node: Node, verdict: Verdict) -> None:
+def _learn(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     """Every candidate of a tracklet just decided teaches by its posterior: online expectation maximisation.
 
     Learning from confirmed matches alone would feed back: what is doubtful is called unmatched, that raises the rate of
     newcomers and lowers the share of the link, which makes the next match doubtful.
     """
     for edge, probability in zip(verdict.edges, verdict.probabilities, strict=True):
-        from_ = draft.nodes[edge.from_]
+        from_ = draft.passages[edge.from_]
         onward = {**from_.onward, edge.link: from_.onward.get(edge.link, 0.0) + probability}
-        draft.nodes[edge.from_] = replace(from_, onward=onward)
-        draft.gallery.learn(from_.camera, node.camera, edge.similarity, probability)
-        link = draft.site.by_id[edge.link]
+        draft.passages[edge.from_] = replace(from_, onward=onward)
+        draft.gallery.learn(from_.camera, passage.camera, edge.similarity, probability)
+        link = draft.rules.by_id[edge.link]
         draft.links[edge.link] = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
     kept = tuple(e for e, p in zip(verdict.edges, verdict.probabilities, strict=True) if p >= FORGOTTEN)
-    draft.nodes[node.id] = replace(draft.nodes[node.id], edges=kept)
-    camera = draft.gallery.cameras[node.camera]
-    draft.gallery.cameras[node.camera] = links.learn_entry(camera, node.entry_time_s, verdict.nobody)
+    draft.passages[passage.id] = replace(draft.passages[passage.id], edges=kept)
+    camera = draft.gallery.cameras[passage.camera]
+    draft.gallery.cameras[passage.camera] = links.learn_entry(camera, passage.entry_time_s, verdict.nobody)
 
 
-def _give_up(draft: Draft, node: Node, verdict: Verdict) -> None:
-    """`node` begins a new identity; a provisional fact about it is taken back."""
-    global_id = node.global_id or draft.new_identity()
-    if node.event is not None:
+def _give_up(draft: Draft, passage: Passage, verdict: Verdict) -> None:
+    """`passage` begins a new identity; a provisional fact about it is taken back."""
+    global_id = passage.global_id or draft.new_identity()
+    if passage.event is not None:
         reason = "no candidate was probable enough by the deadline"
-        _revise(draft, "retract", (node.event,), reason, (EffectiveLink(node.id, None, global_id),))
-    end = End(node.camera, node.id, node.entry_time_s)
-    event = _event_id(draft, "unmatched", node.id)
-    delay = draft.now - node.entry_time_s
-    draft.facts.append(Unmatched(event, draft.now, global_id, end, node.class_name, verdict.nobody, delay))
-    _settle(draft, node, global_id, None, event)
-    _learn(draft, node, verdict)
+        _revise(draft, "retract", (passage.event,), reason, (EffectiveLink(passage.id, None, global_id),))
+    end = End(passage.camera, passage.id, passage.entry_time_s)
+    event = _event_id(draft, "unmatched", passage.id)
+    delay = draft.now - passage.entry_time_s
+    draft.facts.append(Unmatched(event, draft.now, global_id, end, passage.class_name, verdict.nobody, delay))
+    _settle(draft, passage, global_id, None, event)
+    _learn(draft, passage, verdict)
 
 
-def _reconsider(draft: Draft, node: Node, verdict: Verdict) -> None:
+def _reconsider(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     """A decided tracklet: revise it when the optimum has moved away by more than the margin, and clearly."""
     partner = verdict.partner
     parent = partner.from_ if partner is not None else None
-    if parent == node.parent or verdict.posterior(partner) < draft.site.settings.confirm_posterior:
+    if parent == passage.parent or verdict.posterior(partner) < draft.rules.settings.confirm_posterior:
         return
-    if parent is not None and (parent in draft.children or draft.nodes[parent].decided == "pending"):
+    if parent is not None and (parent in draft.children or draft.passages[parent].decided == "pending"):
         return
-    assert node.event is not None  # a decided node has the event that decided it
-    draft.children.pop(node.parent or "", None)
-    draft.gallery.withdraw(node)
-    kind = "retract" if parent is None else ("split" if node.decided == "matched" else "merge")
-    global_id = draft.nodes[parent].global_id if parent is not None else draft.new_identity()
-    effective = (EffectiveLink(node.id, parent, global_id), *_relabel(draft, node.id, global_id))
+    assert passage.event is not None  # a decided passage has the event that decided it
+    draft.children.pop(passage.parent or "", None)
+    draft.gallery.withdraw(passage)
+    kind = "retract" if parent is None else ("split" if passage.decided == "matched" else "merge")
+    global_id = draft.passages[parent].global_id if parent is not None else draft.new_identity()
+    effective = (EffectiveLink(passage.id, parent, global_id), *_relabel(draft, passage.id, global_id))
     reason = (
         "later evidence makes another predecessor more probable" if parent else "later evidence leaves no predecessor"
     )
-    revision = _revise(draft, kind, (node.event,), reason, effective)
+    revision = _revise(draft, kind, (passage.event,), reason, effective)
     if partner is None:
-        _settle(draft, node, global_id, None, revision.event_id)
+        _settle(draft, passage, global_id, None, revision.event_id)
     else:
-        match = _match(draft, node, partner, verdict, "confirmed")
+        match = _match(draft, passage, partner, verdict, "confirmed")
         draft.facts.append(match)
-        _settle(draft, node, global_id, parent, match.event_id)
+        _settle(draft, passage, global_id, parent, match.event_id)
 
 
 def _relabel(draft: Draft, ancestor: str, global_id: str) -> list[EffectiveLink]:
@@ -143,19 +145,19 @@ def _relabel(draft: Draft, ancestor: str, global_id: str) -> list[EffectiveLink]
     links_now = []
     parent, child = ancestor, draft.children.get(ancestor)
     while child is not None:
-        node = draft.nodes[child]
-        draft.gallery.withdraw(node)
-        draft.nodes[child] = replace(node, global_id=global_id)
-        draft.gallery.enrol(draft.nodes[child])
+        passage = draft.passages[child]
+        draft.gallery.withdraw(passage)
+        draft.passages[child] = replace(passage, global_id=global_id)
+        draft.gallery.enrol(draft.passages[child])
         links_now.append(EffectiveLink(child, parent, global_id))
         parent, child = child, draft.children.get(child)
     return links_now
 
 
-def _settle(draft: Draft, node: Node, global_id: str, parent: str | None, event: str) -> None:
-    """Write a decision down: node, gallery, children."""
-    node = replace(
-        node,
+def _settle(draft: Draft, passage: Passage, global_id: str, parent: str | None, event: str) -> None:
+    """Write a decision down: passage, gallery, children."""
+    passage = replace(
+        passage,
         decided="unmatched" if parent is None else "matched",
         decided_at_s=draft.now,
         global_id=global_id,
@@ -163,33 +165,33 @@ def _settle(draft: Draft, node: Node, global_id: str, parent: str | None, event:
         event=event,
         provisional=None,
     )
-    draft.nodes[node.id] = node
-    draft.gallery.enrol(node)
+    draft.passages[passage.id] = passage
+    draft.gallery.enrol(passage)
     if parent is not None:
-        draft.children[parent] = node.id
+        draft.children[parent] = passage.id
 
 
-def _match(draft: Draft, node: Node, edge: Edge, verdict: Verdict, state: str) -> Match:
-    from_ = draft.nodes[edge.from_]
+def _match(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict, state: str) -> Match:
+    from_ = draft.passages[edge.from_]
     if not from_.global_id:
         from_ = replace(from_, global_id=draft.new_identity())
-        draft.nodes[from_.id] = from_
+        draft.passages[from_.id] = from_
     return Match(
-        event_id=_event_id(draft, state, node.id, edge.from_),
+        event_id=_event_id(draft, state, passage.id, edge.from_),
         observed_at_s=draft.now,
         state=state,  # type: ignore[arg-type]
         global_id=from_.global_id,
         link=edge.link,
         from_=End(from_.camera, from_.id, from_.exit_time_s),
-        to=End(node.camera, node.id, node.entry_time_s),
-        class_name=node.class_name,
+        to=End(passage.camera, passage.id, passage.entry_time_s),
+        class_name=passage.class_name,
         transit_s=edge.transit_s,
         posterior=verdict.posterior(edge),
         margin=verdict.margin(),
         runner_up=verdict.runner_up()[0],
-        decision_delay_s=draft.now - node.entry_time_s,
-        supersedes=node.event,
-        embedding_version=node.embedding_version,
+        decision_delay_s=draft.now - passage.entry_time_s,
+        supersedes=passage.event,
+        embedding_version=passage.embedding_version,
     )
 
 
@@ -203,4 +205,4 @@ def _revise(
 
 
 def _event_id(draft: Draft, *content: str) -> str:
-    return draft.site.new_event_id(draft.now, "|".join((draft.site.node, *content)))
+    return draft.rules.new_event_id(draft.now, "|".join((draft.rules.node, *content)))

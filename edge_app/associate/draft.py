@@ -1,4 +1,4 @@
-"""What a step of the association works with: the site, which does not change, and a draft of the state, which does.
+"""What a step of the association works with: the rules, which do not change, and a draft of the state, which does.
 
 The log odds that `to` continues `from` against both being alone are, in the terms of multi-target tracking,
 
@@ -22,14 +22,14 @@ from edge_app.associate import links as transit_links
 from edge_app.associate.facts import Fact
 from edge_app.associate.gallery import Gallery
 from edge_app.associate.settings import AssociateSettings, LinkSettings
-from edge_app.associate.state import Edge, LinkModel, Node, State
+from edge_app.associate.state import Edge, LinkModel, Passage, State
 
 LEAST_OPEN = 0.02  # however long ago it left, a vehicle may have parked
 HOPELESS = -1.0  # log odds, at their best, of a candidate not worth keeping
 
 
 @dataclass(frozen=True)
-class Site:
+class Rules:
     """What does not change between two steps."""
 
     node: str
@@ -55,10 +55,10 @@ class Site:
 class Draft:
     """One step's working copy of the state; the state it came from is left as it was."""
 
-    site: Site
+    rules: Rules
     now: float
     watermarks: Mapping[str, float]
-    nodes: dict[str, Node]
+    passages: dict[str, Passage]
     gallery: Gallery
     links: dict[str, LinkModel]
     identities: int
@@ -69,31 +69,31 @@ class Draft:
 
     def transit(self, link_id: str) -> transit_links.Transit:
         if link_id not in self.transits:
-            self.transits[link_id] = transit_links.transit(self.site.by_id[link_id], self.links[link_id])
+            self.transits[link_id] = transit_links.transit(self.rules.by_id[link_id], self.links[link_id])
         return self.transits[link_id]
 
     def share(self, link: LinkSettings) -> float:
-        return transit_links.share_taken(link, self.links[link.id], len(self.site.out_of[link.from_camera]))
+        return transit_links.share_taken(link, self.links[link.id], len(self.rules.out_of[link.from_camera]))
 
-    def log_odds(self, edge: Edge, to: Node) -> float:
+    def log_odds(self, edge: Edge, to: Passage) -> float:
         """Log odds of one candidate against both being alone; see the module."""
-        return self._log_odds_when_closed(edge, to) - self._log_open(self.nodes[edge.from_])
+        return self._log_odds_when_closed(edge, to) - self._log_open(self.passages[edge.from_])
 
-    def is_hopeless(self, edge: Edge, to: Node) -> bool:
+    def is_hopeless(self, edge: Edge, to: Passage) -> bool:
         """Not even time could make this candidate probable."""
         return self._log_odds_when_closed(edge, to) - math.log(LEAST_OPEN) < HOPELESS
 
-    def _log_odds_when_closed(self, edge: Edge, to: Node) -> float:
-        log_share = math.log(self.share(self.site.by_id[edge.link]))
+    def _log_odds_when_closed(self, edge: Edge, to: Passage) -> float:
+        log_share = math.log(self.share(self.rules.by_id[edge.link]))
         log_newcomer = math.log(transit_links.rate_of_new(self.gallery.cameras[to.camera]))
         return log_share + self.transit(edge.link).log_density(edge.transit_s) + edge.appearance - log_newcomer
 
-    def _log_open(self, from_: Node) -> float:
+    def _log_open(self, from_: Passage) -> float:
         """Log of `open`: one minus the share of its ways that it should have arrived on by now."""
         if from_.id not in self.log_open:
             arrived = sum(
                 self.share(link) * self.transit(link.id).arrived_by(self.seen_until(link.to_camera) - from_.exit_time_s)
-                for link in self.site.out_of[from_.camera]
+                for link in self.rules.out_of[from_.camera]
             )
             self.log_open[from_.id] = math.log(max(1.0 - arrived, LEAST_OPEN))
         return self.log_open[from_.id]
@@ -104,21 +104,21 @@ class Draft:
 
     def new_identity(self) -> str:
         self.identities += 1
-        return f"{self.site.node}-{self.site.boot}-{self.identities}"
+        return f"{self.rules.node}-{self.rules.boot}-{self.identities}"
 
-    def is_final(self, node: Node) -> bool:
+    def is_final(self, passage: Passage) -> bool:
         """Its decision can no longer be revised."""
-        horizon_s = self.site.settings.revision_horizon_s
-        return node.decided != "pending" and self.now - node.decided_at_s > horizon_s
+        horizon_s = self.rules.settings.revision_horizon_s
+        return passage.decided != "pending" and self.now - passage.decided_at_s > horizon_s
 
     def state(self) -> State:
         return State(
-            nodes=self.nodes,
+            passages=self.passages,
             gallery=self.gallery.identities,
             links=self.links,
             cameras=self.gallery.cameras,
             calibrations=self.gallery.calibrations,
             identities=self.identities,
-            boot=self.site.boot,
+            boot=self.rules.boot,
             decided_at_s=self.now,
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_app.associate import scores
 from edge_app.associate.settings import AssociateSettings, LinkSettings
-from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, Node, Proxy
+from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, Passage, Proxy
 from edge_app.types import Floats
 
 ALL_PAIRS = "*"
@@ -31,7 +31,7 @@ class Gallery:
     _curves: dict[str, scores.Curve] = field(default_factory=dict, init=False)  # by pair of cameras
     _site_means: dict[str, Floats] = field(default_factory=dict, init=False)  # by embedding version
 
-    def edge(self, link: LinkSettings, from_: Node, to: Node) -> Edge | None:
+    def edge(self, link: LinkSettings, from_: Passage, to: Passage) -> Edge | None:
         """The candidate "`to` was `from_`", or None when class, embedding version or order in time forbid it.
 
         Without an embedding on both sides there is no candidate either: time alone never makes a match.
@@ -44,11 +44,11 @@ class Gallery:
         similarity = self.similarity(from_, to)
         return Edge(from_.id, link.id, similarity, self.evidence(from_, to) + penalty, transit_s)
 
-    def similarity(self, from_: Node, to: Node) -> float:
+    def similarity(self, from_: Passage, to: Passage) -> float:
         """De-biased similarity of two tracklets that both have embeddings."""
         return scores.similarity(self._debias(from_.camera, from_.embeddings), self._debias(to.camera, to.embeddings))
 
-    def evidence(self, from_: Node, to: Node) -> float:
+    def evidence(self, from_: Passage, to: Passage) -> float:
         """Log likelihood ratio of `to` against every proxy of the identity of `from_`, one per camera."""
         proxies = {from_.camera: Proxy(from_.id, from_.embeddings)}
         if from_.global_id in self.identities:
@@ -61,17 +61,17 @@ class Gallery:
                 ratios.append(scores.evidence(value, self._curve(camera, to.camera)))
         return scores.combine(ratios)
 
-    def see(self, node: Node) -> None:
+    def see(self, passage: Passage) -> None:
         """Let a camera's mean know this tracklet; a new embedding version starts a new mean."""
-        camera = self.cameras.get(node.camera)
+        camera = self.cameras.get(passage.camera)
         if camera is None:
-            camera = CameraModel(node.camera, node.embedding_version, np.zeros(0, np.float32), 0.0)
-        if len(node.embeddings):
-            if camera.version != node.embedding_version or camera.mean.shape != node.embeddings.shape[1:]:
-                mean = np.zeros(node.embeddings.shape[1], np.float32)
-                camera = replace(camera, version=node.embedding_version, mean=mean, count=0.0)
-            camera = scores.learn_camera(camera, node.embeddings)
-        self.cameras[node.camera] = camera
+            camera = CameraModel(passage.camera, passage.embedding_version, np.zeros(0, np.float32), 0.0)
+        if len(passage.embeddings):
+            if camera.version != passage.embedding_version or camera.mean.shape != passage.embeddings.shape[1:]:
+                mean = np.zeros(passage.embeddings.shape[1], np.float32)
+                camera = replace(camera, version=passage.embedding_version, mean=mean, count=0.0)
+            camera = scores.learn_camera(camera, passage.embeddings)
+        self.cameras[passage.camera] = camera
         self._site_means.clear()
 
     def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: float) -> None:
@@ -80,24 +80,24 @@ class Gallery:
             known = self.calibrations.get(pair) or scores.new_calibration(pair)
             self.calibrations[pair] = scores.learn_similarity(known, similarity, genuine)
 
-    def enrol(self, node: Node) -> None:
-        """`node` is now the proxy of its identity on its camera."""
-        identity = self.identities.get(node.global_id) or Identity(node.global_id, {})
-        proxies = {camera: proxy for camera, proxy in identity.proxies.items() if camera != node.camera}
-        self.identities[node.global_id] = replace(
-            identity, proxies={**proxies, node.camera: Proxy(node.id, node.embeddings)}
+    def enrol(self, passage: Passage) -> None:
+        """`passage` is now the proxy of its identity on its camera."""
+        identity = self.identities.get(passage.global_id) or Identity(passage.global_id, {})
+        proxies = {camera: proxy for camera, proxy in identity.proxies.items() if camera != passage.camera}
+        self.identities[passage.global_id] = replace(
+            identity, proxies={**proxies, passage.camera: Proxy(passage.id, passage.embeddings)}
         )
 
-    def withdraw(self, node: Node) -> None:
-        """`node` is no longer part of its identity."""
-        identity = self.identities.get(node.global_id)
+    def withdraw(self, passage: Passage) -> None:
+        """`passage` is no longer part of its identity."""
+        identity = self.identities.get(passage.global_id)
         if identity is None:
             return
-        proxies = {camera: proxy for camera, proxy in identity.proxies.items() if proxy.track != node.id}
+        proxies = {camera: proxy for camera, proxy in identity.proxies.items() if proxy.track != passage.id}
         if proxies:
-            self.identities[node.global_id] = replace(identity, proxies=proxies)
+            self.identities[passage.global_id] = replace(identity, proxies=proxies)
         else:
-            del self.identities[node.global_id]
+            del self.identities[passage.global_id]
 
     def _debias(self, camera: str, embeddings: Floats) -> Floats:
         model = self.cameras.get(camera)

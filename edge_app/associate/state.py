@@ -23,8 +23,8 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A finished tracklet while it can still be continued, decided or revised."""
+class Passage:
+    """One visit of one object to one camera, while it can still be continued, decided or revised."""
 
     id: str
     camera: str
@@ -97,7 +97,7 @@ class Calibration:
 class State:
     """Everything `online.step` remembers. Dictionaries are never changed in place."""
 
-    nodes: dict[str, Node] = field(default_factory=dict)
+    passages: dict[str, Passage] = field(default_factory=dict)
     gallery: dict[str, Identity] = field(default_factory=dict)
     links: dict[str, LinkModel] = field(default_factory=dict)
     cameras: dict[str, CameraModel] = field(default_factory=dict)

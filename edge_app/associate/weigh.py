@@ -6,7 +6,7 @@ import numpy as np
 
 from edge_app.associate import assign
 from edge_app.associate.draft import Draft
-from edge_app.associate.state import Edge, Node
+from edge_app.associate.state import Edge, Passage
 
 NEWS_S = 5.0
 
@@ -38,26 +38,26 @@ class Verdict:
         return float(np.log(max(self.posterior(self.partner), 1e-12) / max(self.runner_up()[1], 1e-12)))
 
 
-def weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
+def weigh(draft: Draft, rows: list[Passage]) -> dict[str, Verdict]:
     """Best assignment and marginals of every component in which something happened lately."""
-    edges = {node.id: [e for e in node.edges if _available(draft, e, node)] for node in rows}
-    verdicts = {node.id: Verdict(None, [], [], 1.0) for node in rows if not edges[node.id]}
+    edges = {passage.id: [e for e in passage.edges if _available(draft, e, passage)] for passage in rows}
+    verdicts = {passage.id: Verdict(None, [], [], 1.0) for passage in rows if not edges[passage.id]}
     pairs = [(row, edge.from_) for row, candidates in edges.items() for edge in candidates]
     for names, columns in assign.components(pairs):
-        if not any(_is_news(draft, draft.nodes[name]) for name in (*names, *columns)):
+        if not any(_is_news(draft, draft.passages[name]) for name in (*names, *columns)):
             continue
         column_of = {name: index for index, name in enumerate(columns)}
         log_odds = np.full((len(names), len(columns)), -np.inf)
         sticky = np.zeros_like(log_odds)
         no_match = np.zeros(len(names))
         for i, name in enumerate(names):
-            node = draft.nodes[name]
+            passage = draft.passages[name]
             for edge in edges[name]:
-                log_odds[i, column_of[edge.from_]] = draft.log_odds(edge, node)
-            if node.decided == "matched" and node.parent in column_of:
-                sticky[i, column_of[node.parent]] = draft.site.settings.revise_margin
-            elif node.decided == "unmatched":
-                no_match[i] = draft.site.settings.revise_margin
+                log_odds[i, column_of[edge.from_]] = draft.log_odds(edge, passage)
+            if passage.decided == "matched" and passage.parent in column_of:
+                sticky[i, column_of[passage.parent]] = draft.rules.settings.revise_margin
+            elif passage.decided == "unmatched":
+                no_match[i] = draft.rules.settings.revise_margin
         partners = assign.best(log_odds + sticky, no_match)
         probabilities, nobody = assign.marginals(log_odds)
         for i, name in enumerate(names):
@@ -71,14 +71,14 @@ def weigh(draft: Draft, rows: list[Node]) -> dict[str, Verdict]:
     return verdicts
 
 
-def _is_news(draft: Draft, node: Node) -> bool:
+def _is_news(draft: Draft, passage: Passage) -> bool:
     """Undecided, or decided so lately that the others have not had time to take notice."""
-    return node.decided == "pending" or draft.now - node.decided_at_s <= NEWS_S
+    return passage.decided == "pending" or draft.now - passage.decided_at_s <= NEWS_S
 
 
-def _available(draft: Draft, edge: Edge, node: Node) -> bool:
+def _available(draft: Draft, edge: Edge, passage: Passage) -> bool:
     """The earlier tracklet is still in memory, and nobody else continues it for good."""
-    if edge.from_ not in draft.nodes or edge.link not in draft.links:
+    if edge.from_ not in draft.passages or edge.link not in draft.links:
         return False
-    child = draft.nodes.get(draft.children.get(edge.from_, node.id))
-    return child is None or child.id == node.id or not draft.is_final(child)
+    child = draft.passages.get(draft.children.get(edge.from_, passage.id))
+    return child is None or child.id == passage.id or not draft.is_final(child)

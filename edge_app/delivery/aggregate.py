@@ -21,7 +21,7 @@ from edge_app.associate.facts import Fact, Match, Revision, Unmatched
 from edge_app.associate.settings import LinkSettings
 from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
 from edge_app.contract.envelope import uuid7
-from edge_app.delivery.counting import Link, Passage, Table, flow, origin_destination, travel_time
+from edge_app.delivery.counting import Counted, Link, Table, flow, origin_destination, travel_time
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.settings import Settings
 from edge_app.types import Tracklet
@@ -81,7 +81,7 @@ class Aggregates:
         self._cover(delivering, now_s)
         for one in tracklets:
             self._put(
-                Passage(
+                Counted(
                     one.id,
                     one.camera,
                     one.class_name,
@@ -151,7 +151,7 @@ class Aggregates:
     def _coverage(self, camera: str, interval: int) -> float:
         return min(self._covered_s[camera].get(interval, 0.0) / self._settings.interval_s, 1.0)
 
-    def _put(self, passage: Passage) -> None:
+    def _put(self, passage: Counted) -> None:
         self._table.passages[passage.id] = passage
         self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
         self._dirty |= {self._interval_of(passage.exit_s), self._interval_of(passage.entry_s)}
@@ -170,7 +170,7 @@ class Aggregates:
         self._put(replace(passage, decided=True, from_track=from_track))
         self._touch(self._table.passages[to_track])
 
-    def _touch(self, passage: Passage) -> None:
+    def _touch(self, passage: Counted) -> None:
         """Every interval in which this passage counts for something: along its trip back to the beginning."""
         self._dirty.add(self._interval_of(passage.exit_s))
         before = self._table.before(passage)
@@ -242,7 +242,7 @@ class Aggregates:
     def _load(self, parts: Mapping[str, bytes]) -> None:
         for key, value in parts.items():
             if key.startswith(PREFIX + "passage/"):
-                passage = Passage(**json.loads(value))
+                passage = Counted(**json.loads(value))
                 self._table.passages[passage.id] = passage
                 self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
                 self._dirty.add(self._interval_of(passage.exit_s))

@@ -13,7 +13,7 @@ MOST_FLOWS = 120  # so many (class, entry, exit) fit into one message; the rares
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class Counted:
     """One finished tracklet, and which one it continues as far as is known."""
 
     id: str
@@ -39,16 +39,16 @@ class Link:
 class Table:
     """All passages of the last hour, each with the one that continues it."""
 
-    passages: dict[str, Passage] = field(default_factory=dict)
+    passages: dict[str, Counted] = field(default_factory=dict)
     next: dict[str, str] = field(default_factory=dict)  # id → id of the passage that continues it
 
-    def after(self, passage: Passage) -> Passage | None:
+    def after(self, passage: Counted) -> Counted | None:
         return self.passages.get(self.next.get(passage.id, ""))
 
-    def before(self, passage: Passage) -> Passage | None:
+    def before(self, passage: Counted) -> Counted | None:
         return self.passages.get(passage.from_track or "")
 
-    def last(self, passage: Passage) -> Passage:
+    def last(self, passage: Counted) -> Counted:
         """The end of its trip as far as is known."""
         for _ in range(len(self.passages)):  # a loop of links would be a bug elsewhere; it must not hang this
             following = self.after(passage)
@@ -58,7 +58,7 @@ class Table:
         return passage
 
 
-def flow(camera: str, coverage: float, left: Sequence[Passage]) -> dict[str, Any]:
+def flow(camera: str, coverage: float, left: Sequence[Counted]) -> dict[str, Any]:
     """Counts per class and direction of what left one camera."""
     counts = Counter((one.class_name, one.entry_zone, one.exit_zone) for one in left if one.camera == camera)
     common = dict(counts.most_common(MOST_FLOWS))
@@ -72,7 +72,7 @@ def flow(camera: str, coverage: float, left: Sequence[Passage]) -> dict[str, Any
     return {"camera": camera, "coverage": round(coverage, 3), "counts": rows}
 
 
-def travel_time(link: Link, left: Sequence[Passage], entries: int, table: Table) -> dict[str, Any]:
+def travel_time(link: Link, left: Sequence[Counted], entries: int, table: Table) -> dict[str, Any]:
     """Matches and transit times of what left `link.from_camera`. Found on another link is not eligible for this one."""
     exits = [one for one in left if one.camera == link.from_camera]
     followers = [(one, table.after(one)) for one in exits]
@@ -99,7 +99,7 @@ def travel_time(link: Link, left: Sequence[Passage], entries: int, table: Table)
 
 
 def origin_destination(
-    left: Sequence[Passage], table: Table, patience_s: Mapping[str, float], now_s: float
+    left: Sequence[Counted], table: Table, patience_s: Mapping[str, float], now_s: float
 ) -> list[dict[str, Any]]:
     """Finished trips that began with one of these exits, by first and last camera.
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from edge_app import app
 from edge_app.associate.facts import Match, Revision
-from edge_app.config import SiteConfig
+from edge_app.config import Site
 from edge_app.contract.topics import ROOT
 from edge_app.demo.broker import EmbeddedBroker
 from edge_app.demo.play import Play, site_config
@@ -70,7 +70,7 @@ def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -
         _write(out, summary, run, mail, judgement)
 
 
-def _play(config: SiteConfig) -> Run:
+def _play(config: Site) -> Run:
     """The application, until the recordings are over or Ctrl-C."""
     stop, album = threading.Event(), Album()
     handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge_app.config import SiteConfig, parse
+from edge_app.config import Site, parse
 from edge_app.errors import ConfigurationError
 from edge_app.simulation.sites import LinkSpec
 from edge_app.simulation.world import START_S, World
@@ -41,7 +41,7 @@ class Play:
             raise ConfigurationError([str(error)], "simulated site") from None
 
 
-def site_config(play: Play, store: Path, mqtt: dict[str, Any] | None = None, models: Path = MODELS) -> SiteConfig:
+def site_config(play: Play, store: Path, mqtt: dict[str, Any] | None = None, models: Path = MODELS) -> Site:
     """The configuration of a simulated site. `mqtt` as in a file; `models` holds the demo's detector and embedder."""
     return parse(raw_config(play, store, mqtt, models), Path("simulated site"))
 

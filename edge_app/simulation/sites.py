@@ -78,7 +78,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class SiteSpec:
     """A small road network."""
 
     name: str
@@ -88,7 +88,7 @@ class Site:
     warm_up_s: float  # traffic runs this long before the world begins, so that it begins full
 
 
-def site_named(name: str) -> Site:
+def site_named(name: str) -> SiteSpec:
     """The site of that name. Raises ValueError naming the sites there are."""
     if name == "town":
         return _town()
@@ -100,7 +100,7 @@ def site_named(name: str) -> Site:
     )
 
 
-def _town() -> Site:
+def _town() -> SiteSpec:
     gate = CameraSpec(
         "gate", "front", Pose((60.0, 4.4, 6.4), (36.0, -0.2, 0.0), 0.88), 9.5, (0.08, 0.5), horizon=0.3, portal_m=0.0
     )
@@ -135,10 +135,10 @@ def _town() -> Site:
         LinkSpec("harbour", "gate", 0.4, 26.0, 0.09),
     )
     entries = (Entry("gate", 0.17), Entry("market", 0.07), Entry("bridge", 0.07), Entry("harbour", 0.03))
-    return Site("town", (gate, market, bridge, harbour), links, entries, warm_up_s=150.0)
+    return SiteSpec("town", (gate, market, bridge, harbour), links, entries, warm_up_s=150.0)
 
 
-def _grid(count: int) -> Site:
+def _grid(count: int) -> SiteSpec:
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     rng = np.random.default_rng([7001, count])
@@ -159,7 +159,7 @@ def _grid(count: int) -> Site:
             median, sigma = float(rng.uniform(12.0, 40.0)), float(rng.uniform(0.08, 0.13))
             links.append(LinkSpec(cameras[index].id, cameras[target].id, 0.8 / len(targets), median, sigma))
     entries = tuple(Entry(camera.id, 0.035) for camera in cameras)
-    return Site(f"grid-{count}", tuple(cameras), tuple(links), entries, warm_up_s=240.0)
+    return SiteSpec(f"grid-{count}", tuple(cameras), tuple(links), entries, warm_up_s=240.0)
 
 
 def _like(model: CameraSpec, name: str, speed_mps: float, place: tuple[float, float]) -> CameraSpec:

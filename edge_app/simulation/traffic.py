@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_app.simulation.looks import Look, draw_look, draw_person_look
 from edge_app.simulation.shapes import SHAPES, Shape
-from edge_app.simulation.sites import CameraSpec, Entry, Light, LinkSpec, Site
+from edge_app.simulation.sites import CameraSpec, Entry, Light, LinkSpec, SiteSpec
 from edge_app.simulation.views import View
 
 STEP_S = 0.2  # positions are stored this often, and are linear in between
@@ -105,7 +105,7 @@ class _Lane:
     length_m: float
 
 
-def simulate(site: Site, views: dict[str, View], demand: Demand) -> list[Passage]:
+def simulate(site: SiteSpec, views: dict[str, View], demand: Demand) -> list[Passage]:
     """All passages that touch [start, start + seconds], ordered by entry time. Pure."""
     cameras = {camera.id: camera for camera in site.cameras}
     links = {camera.id: [link for link in site.links if link.from_ == camera.id] for camera in site.cameras}
@@ -135,7 +135,7 @@ def simulate(site: Site, views: dict[str, View], demand: Demand) -> list[Passage
     return sorted(passages, key=lambda passage: (passage.entry_time_s, passage.vehicle))
 
 
-def _arrivals(site: Site, demand: Demand) -> Iterator[tuple[float, str, bool, tuple[int, int]]]:
+def _arrivals(site: SiteSpec, demand: Demand) -> Iterator[tuple[float, str, bool, tuple[int, int]]]:
     """(time, camera, is a person, random stream) in order of time, without end."""
     traffic = 0.8 + 0.4 * demand.difficulty
     streams = [_stream(site, demand, entry, index, traffic) for index, entry in enumerate(site.entries)]
@@ -149,7 +149,9 @@ def _arrivals(site: Site, demand: Demand) -> Iterator[tuple[float, str, bool, tu
         yield time_s, camera, index >= vehicle_streams, (index, number)
 
 
-def _stream(site: Site, demand: Demand, entry: Entry, index: int, traffic: float) -> Iterator[tuple[float, int, int]]:
+def _stream(
+    site: SiteSpec, demand: Demand, entry: Entry, index: int, traffic: float
+) -> Iterator[tuple[float, int, int]]:
     """Poisson arrivals of single vehicles and of platoons."""
     rng = np.random.default_rng([demand.seed, 11, index])
     platoon = 1.0 + 2.0 * entry.platoon_share  # mean size of an arrival

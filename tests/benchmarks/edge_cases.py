@@ -20,11 +20,11 @@ from real_clips import clip_config, first_of_terrace
 
 from edge_app import app
 from edge_app.associate import online
-from edge_app.associate.draft import Site
+from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact, Match, Revision, Unmatched, standing_matches
 from edge_app.associate.settings import AssociateSettings
 from edge_app.associate.state import State
-from edge_app.config import SiteConfig
+from edge_app.config import Site
 from edge_app.contract.envelope import uuid7
 from edge_app.demo.baselines import baseline_global_cosine, ceiling_hungarian
 from edge_app.demo.play import Play, site_config
@@ -48,7 +48,7 @@ class Run:
     speed: dict[str, Any] = field(default_factory=dict)
 
 
-def run_node(config: SiteConfig) -> Run:
+def run_node(config: Site) -> Run:
     """The whole application without a broker, as fast as it can."""
     run, frames = Run(), 0
     with app.Node(config, lineage="benchmark") as node:
@@ -197,14 +197,14 @@ def associate(world: World, settings: AssociateSettings) -> tuple[Run, list[dict
     """The simulation's tracklets through the association alone; and what each step cost."""
     tracklets, _ = simulated_tracklets(world, "edge-1")
     config = site_config(Play(world.site.name, world.demand.seed), Path("unused.db"))
-    site = Site("edge-1", "1", config.links, settings, lambda time_s, content: uuid7(time_s, content.encode()))
+    rules = Rules("edge-1", "1", config.links, settings, lambda time_s, content: uuid7(time_s, content.encode()))
     state, run, cost = State(), Run(tracklets), []
     for now, arrivals in arriving(tracklets, world):
         watermarks = {camera.id: now - LAG_S for camera in world.cameras}
         began_s = time.process_time()
-        state, facts = online.step(state, arrivals, now, watermarks, site)
+        state, facts = online.step(state, arrivals, now, watermarks, rules)
         spent_s = time.process_time() - began_s
-        cost.append({"seconds": spent_s, "arrivals": float(len(arrivals)), "open": float(len(state.nodes))})
+        cost.append({"seconds": spent_s, "arrivals": float(len(arrivals)), "open": float(len(state.passages))})
         run.facts += facts
     return run, cost
 

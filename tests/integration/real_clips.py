@@ -7,14 +7,14 @@ from typing import Any
 
 import yaml
 
-from edge_app.config import SiteConfig, parse
+from edge_app.config import Site, parse
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "edge"
 TERRACE_FIRST_S = 42.0  # people come one by one
 NORTH_FIRST = {"start_time": "2000-01-01T12:01:00Z"}
 
 
-def clip_config(name: str, data: Path, store: Path, mqtt: dict[str, Any] | None = None) -> SiteConfig:
+def clip_config(name: str, data: Path, store: Path, mqtt: dict[str, Any] | None = None) -> Site:
     """`configs/edge/<name>.yaml` as if `data/` lay at the repository's top."""
     return parse(raw_config(name, data, store, mqtt), CONFIGS / f"{name}.yaml")
 
@@ -29,7 +29,7 @@ def raw_config(name: str, data: Path, store: Path, mqtt: dict[str, Any] | None) 
 MODELS = ("detector", "embedder")
 
 
-def first_of_terrace(data: Path, folder: Path, mqtt: dict[str, Any] | None = None) -> SiteConfig:
+def first_of_terrace(data: Path, folder: Path, mqtt: dict[str, Any] | None = None) -> Site:
     """The first 42 seconds of both recordings, cut into `folder`, the second one minute after the first."""
     raw = raw_config("terrace", data, folder / "terrace.db", mqtt)
     for camera in raw["cameras"]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from tiny_world import Stream, link, look, site, stream, tracklet
+from tiny_world import Stream, link, look, rules, stream, tracklet
 
 from edge_app.associate import codec, online
-from edge_app.associate.draft import Site
+from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact, Match, Revision, Unmatched
 from edge_app.associate.state import State
 from edge_app.types import Tracklet
@@ -20,8 +20,8 @@ AB = link("a", "b", 10.0)
 class Run:
     """Feeds tracklets when they finish, and lets time pass in half seconds."""
 
-    def __init__(self, where: Site, state: State | None = None) -> None:
-        self.site, self.state, self.facts, self.now = where, state or State(), [], 0.0
+    def __init__(self, where: Rules, state: State | None = None) -> None:
+        self.rules, self.state, self.facts, self.now = where, state or State(), [], 0.0
 
     def until(self, time_s: float, *tracklets: Tracklet, seen_until: dict[str, float] | None = None) -> list[Fact]:
         waiting = sorted(tracklets, key=lambda t: t.exit_time_s)
@@ -30,7 +30,7 @@ class Run:
             self.now += 0.5
             arrived = [t for t in waiting if t.exit_time_s <= self.now]
             waiting = waiting[len(arrived) :]
-            self.state, facts = online.step(self.state, arrived, self.now, seen_until or {}, self.site)
+            self.state, facts = online.step(self.state, arrived, self.now, seen_until or {}, self.rules)
             self.facts += facts
         return self.facts[before:]
 
@@ -52,7 +52,7 @@ def standing(facts: Iterable[Fact]) -> dict[str, str | None]:
 
 
 def test_a_vehicle_is_found_again() -> None:
-    run = Run(site(AB))
+    run = Run(rules(AB))
     facts = run.until(120, tracklet("1", "a", 5, 10, look(1)), tracklet("2", "b", 20, 25, look(1)))
     assert confirmed(facts) == [("1", "2")]
     match = next(f for f in facts if isinstance(f, Match) and f.state == "confirmed")
@@ -60,11 +60,11 @@ def test_a_vehicle_is_found_again() -> None:
     assert match.global_id == first.global_id == "node-b1-1"
     assert match.link == "a--b"
     assert match.transit_s == pytest.approx(10.0)
-    assert match.posterior >= run.site.settings.accept_posterior
+    assert match.posterior >= run.rules.settings.accept_posterior
 
 
 def test_look_alikes_are_told_apart_by_time() -> None:
-    where = site(AB)
+    where = rules(AB)
     face = look(1)
     pairs = [(10.0, 20.0), (22.0, 32.5), (40.0, 49.0), (61.0, 71.0)]
     cars = [tracklet(f"a{i}", "a", out - 4, out, face) for i, (out, _) in enumerate(pairs)]
@@ -85,7 +85,7 @@ def test_look_alikes_are_told_apart_by_time() -> None:
     ],
 )
 def test_what_cannot_be_is_unmatched(second: Tracklet, why: str) -> None:
-    facts = Run(site(AB)).until(400, tracklet("1", "a", 5, 10, look(1)), second)
+    facts = Run(rules(AB)).until(400, tracklet("1", "a", 5, 10, look(1)), second)
     assert confirmed(facts) == [], why
     assert len({f.global_id for f in facts if isinstance(f, Unmatched)}) == 2
 
@@ -94,30 +94,30 @@ def test_two_embedding_versions_are_never_compared() -> None:
     import dataclasses
 
     new = dataclasses.replace(tracklet("2", "b", 20, 25, look(1)), embedding_version="v2")
-    assert confirmed(Run(site(AB)).until(200, tracklet("1", "a", 5, 10, look(1)), new)) == []
+    assert confirmed(Run(rules(AB)).until(200, tracklet("1", "a", 5, 10, look(1)), new)) == []
 
 
 def test_time_alone_confirms_nothing() -> None:
-    facts = Run(site(AB)).until(200, tracklet("1", "a", 5, 10, None), tracklet("2", "b", 20, 25, None))
+    facts = Run(rules(AB)).until(200, tracklet("1", "a", 5, 10, None), tracklet("2", "b", 20, 25, None))
     assert confirmed(facts) == []
 
 
 def test_one_earlier_tracklet_has_one_continuation() -> None:
     cars = [tracklet("1", "a", 5, 10, look(1))]
     cars += [tracklet(f"{i}", "b", 18 + i, 25 + i, look(1)) for i in (2, 3, 4)]
-    matched = confirmed(Run(site(AB)).until(300, *cars))
+    matched = confirmed(Run(rules(AB)).until(300, *cars))
     assert len(matched) <= 1
 
 
 def test_a_decision_waits_for_tracks_that_are_still_open() -> None:
-    run = Run(site(AB))
+    run = Run(rules(AB))
     cars = tracklet("1", "a", 5, 10, look(1)), tracklet("2", "b", 20, 25, look(1))
     assert confirmed(run.until(40, *cars, seen_until={"a": 12.0})) == []
     assert confirmed(run.until(80)) == [("1", "2")]
 
 
 def test_provisional_comes_first_and_is_superseded() -> None:
-    run = Run(site(AB, confirm_posterior=0.999, provisional_posterior=0.3))
+    run = Run(rules(AB, confirm_posterior=0.999, provisional_posterior=0.3))
     facts = run.until(200, tracklet("1", "a", 5, 10, look(1)), tracklet("2", "b", 20, 25, look(1)))
     first, second = (f for f in facts if isinstance(f, Match))
     assert (first.state, second.state) == ("provisional", "confirmed")
@@ -125,7 +125,7 @@ def test_provisional_comes_first_and_is_superseded() -> None:
 
 
 def test_a_provisional_match_that_comes_to_nothing_is_taken_back() -> None:
-    run = Run(site(AB, confirm_posterior=0.9999, accept_posterior=0.9998, provisional_posterior=0.3))
+    run = Run(rules(AB, confirm_posterior=0.9999, accept_posterior=0.9998, provisional_posterior=0.3))
     facts = run.until(300, tracklet("1", "a", 5, 10, look(1)), tracklet("2", "b", 20, 25, look(1)))
     provisional = next(f for f in facts if isinstance(f, Match))
     retraction = next(f for f in facts if isinstance(f, Revision))
@@ -136,7 +136,7 @@ def test_a_provisional_match_that_comes_to_nothing_is_taken_back() -> None:
 
 def test_a_predecessor_that_arrives_late_revises() -> None:
     """A neighbour's tracklet comes after its continuation was called unmatched: the two identities are merged."""
-    run = Run(site(AB, link("b", "c", 10.0)))
+    run = Run(rules(AB, link("b", "c", 10.0)))
     run.until(60, tracklet("2", "b", 20, 25, look(1)), tracklet("3", "c", 35, 40, look(1)))
     assert confirmed(run.facts) == [("2", "3")]
     facts = run.until(110, tracklet("1", "a", 5, 10, look(1)))
@@ -149,7 +149,7 @@ def test_a_predecessor_that_arrives_late_revises() -> None:
 
 
 def test_an_arrival_that_is_repeated_changes_nothing() -> None:
-    run, again = Run(site(AB)), Run(site(AB))
+    run, again = Run(rules(AB)), Run(rules(AB))
     first = tracklet("1", "a", 5, 10, look(1))
     run.until(30, first)
     again.until(20, first)
@@ -158,9 +158,9 @@ def test_an_arrival_that_is_repeated_changes_nothing() -> None:
 
 
 def test_global_ids_are_never_reused_after_a_restart() -> None:
-    run = Run(site(AB, boot="b1"))
+    run = Run(rules(AB, boot="b1"))
     run.until(60, tracklet("1", "a", 5, 10, look(1)))
-    after = Run(site(AB, boot="b2"), run.state)
+    after = Run(rules(AB, boot="b2"), run.state)
     after.now = run.now
     after.until(120, tracklet("2", "a", 65, 70, look(2)))
     ids = [f.global_id for f in (*run.facts, *after.facts) if isinstance(f, Unmatched)]
@@ -168,10 +168,10 @@ def test_global_ids_are_never_reused_after_a_restart() -> None:
 
 
 def test_nothing_is_remembered_for_ever() -> None:
-    run = Run(site(AB))
+    run = Run(rules(AB))
     run.until(120, tracklet("1", "a", 5, 10, look(1)), tracklet("2", "b", 20, 25, look(1)))
     run.until(400)
-    assert not run.state.nodes
+    assert not run.state.passages
     assert not run.state.gallery
 
 
@@ -186,7 +186,7 @@ def play(world: Stream, resume_every: int | None = None) -> tuple[State, list[Fa
         while index < len(world.tracklets) and world.tracklets[index].exit_time_s <= now:
             arrived.append(world.tracklets[index])
             index += 1
-        state, said = online.step(state, arrived, now, {}, world.site)
+        state, said = online.step(state, arrived, now, {}, world.rules)
         facts += said
         steps, now = steps + 1, now + 0.5
         if resume_every and steps % resume_every == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_app.associate.draft import Site
+from edge_app.associate.draft import Rules
 from edge_app.associate.settings import AssociateSettings, LinkSettings, TransitSettings
 from edge_app.types import Tracklet
 
@@ -23,8 +23,8 @@ def link(from_camera: str, to_camera: str, typical_s: float = 10.0) -> LinkSetti
     return LinkSettings(from_camera=from_camera, to_camera=to_camera, transit=transit)
 
 
-def site(*links: LinkSettings, boot: str = "b1", **settings: object) -> Site:
-    return Site("node", boot, links, AssociateSettings(**settings), event_id)
+def rules(*links: LinkSettings, boot: str = "b1", **settings: object) -> Rules:
+    return Rules("node", boot, links, AssociateSettings(**settings), event_id)
 
 
 def look(seed: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def tracklet(
 class Stream:
     tracklets: list[Tracklet]  # by exit time
     parents: dict[str, str | None]  # tracklet id → the tracklet that it truly continues
-    site: Site
+    rules: Rules
 
 
 def stream(seed: int, vehicles: int = 120, rate: float = 0.25, models: int = 8, noise: float = 0.18) -> Stream:
@@ -88,4 +88,4 @@ def stream(seed: int, vehicles: int = 120, rate: float = 0.25, models: int = 8, 
             now += dwell + 12.0 * np.exp(0.25 * rng.normal())
     links = [link(a, b, 12.0) for a, onward in roads.items() for b in onward]
     tracklets.sort(key=lambda t: (t.exit_time_s, t.id))
-    return Stream(tracklets, parents, site(*links))
+    return Stream(tracklets, parents, rules(*links))

@@ -11,7 +11,7 @@ from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
 from edge_app.contract.envelope import uuid7
 from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.aggregate import Aggregates, AggregateSettings
-from edge_app.delivery.counting import MOST_FLOWS, Passage, flow
+from edge_app.delivery.counting import MOST_FLOWS, Counted, flow
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.types import Tracklet
 
@@ -221,7 +221,7 @@ def test_restarts_change_nothing(seed, monkeypatch):
 
 
 def test_rare_directions_are_counted_together_when_there_are_too_many(validate):
-    passages = [Passage(str(i), "a", f"class-{i % 7}", 0, 1, f"zone-{i % 40}", f"zone-{i % 41}") for i in range(3000)]
+    passages = [Counted(str(i), "a", f"class-{i % 7}", 0, 1, f"zone-{i % 40}", f"zone-{i % 41}") for i in range(3000)]
     counts = flow("a", 1.0, passages)["counts"]
     assert sum(one["n"] for one in counts) == 3000
     assert len(counts) <= MOST_FLOWS + 7
