@@ -26,7 +26,7 @@ from edge_app.meter import Meter
 from edge_app.mqtt import MqttSettings
 from edge_app.outgoing import Letterhead, Row, Shed, birth_message, gap_row
 from edge_app.perception import Perception
-from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
+from edge_app.pipeline import DRAIN_STEP_S, PROGRESS, Association, Pipeline, Step
 from edge_app.prometheus import PrometheusEndpoint
 from edge_app.publish import Publisher
 from edge_app.saver import Saver
@@ -152,12 +152,20 @@ class Node:
         for step in self.pipeline.run(self.cameras.ticks(stop, self.pipeline.now or None)):
             self._count(step)
             yield step
+        if not stop.is_set():
+            yield from self._finish(stop)
         if stop.is_set():
             self.pipeline.save()
-        else:
-            yield from self.pipeline.finish()
-            if self.publisher is not None and not self.publisher.flush(FLUSH_S):
-                log.warning("%d messages wait in the store for the broker", self.store.depth())
+        elif self.publisher is not None and not self.publisher.flush(FLUSH_S):
+            log.warning("%d messages wait in the store for the broker", self.store.depth())
+
+    def _finish(self, stop: threading.Event) -> Iterator[Step]:
+        """What is still open is decided at the pace of the recordings: no fact is said before its time."""
+        speed = self.config.ticks.speed
+        for step in self.pipeline.finish():
+            yield step
+            if stop.wait(DRAIN_STEP_S / speed if speed else 0.0):
+                return
 
     def _count(self, step: Step) -> None:
         for stage, seconds in step.seconds.items():

@@ -1,4 +1,4 @@
-"""deploy/environment.sh finds what a bare system lacks: a package that wants a shared library, with and without root."""
+"""deploy/environment.sh finds what a bare system lacks: a shared library that a package wants, with and without root."""
 
 import os
 import subprocess
