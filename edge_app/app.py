@@ -35,6 +35,7 @@ from edge_app.store import Store
 from edge_app.track import TrackerBank
 from edge_app.tracklets import TrackletBuilder, Zone
 from edge_app.types import Detector, Embedder
+from edge_app.watchdog import Watchdog, status_line
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,11 @@ class Node:
             for fact in step.facts:
                 self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
 
+    def status(self) -> str:
+        """How the node is doing, in one line."""
+        broker = self.publisher.status.problem if self.publisher is not None else None
+        return status_line(self.cameras.states(), self.pipeline.journal.problem or broker)
+
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""
         return [status.last_error for status in self.cameras.states().values() if status.last_error]
@@ -205,9 +211,12 @@ def run(config: SiteConfig) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    watchdog = Watchdog()
+    watchdog.starting("opening models, store and cameras")
     with Node(config) as node:
         for _ in node.steps(stop):
-            pass
+            watchdog.step(node.status)
+        watchdog.stopping()
         failed = [] if stop.is_set() else node.failed_cameras()
     raise_for(failed)
 
