@@ -24,13 +24,14 @@ from edge_app.errors import SourceError
 from edge_app.health.health import Health, clock_state
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.prometheus import PrometheusEndpoint
+from edge_app.health.watchdog import Watchdog, status_line
 from edge_app.meter import Meter
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.models import open_site_detector, open_site_embedder
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
-from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
+from edge_app.pipeline import DRAIN_STEP_S, PROGRESS, Association, Pipeline, Step
 from edge_app.sources.cameras import Cameras
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
@@ -153,12 +154,20 @@ class Node:
         for step in self.pipeline.run(self.cameras.ticks(stop, self.pipeline.now or None)):
             self._count(step)
             yield step
+        if not stop.is_set():
+            yield from self._finish(stop)
         if stop.is_set():
             self.pipeline.save()
-        else:
-            yield from self.pipeline.finish()
-            if self.publisher is not None and not self.publisher.flush(FLUSH_S):
-                log.warning("%d messages wait in the store for the broker", self.store.depth())
+        elif self.publisher is not None and not self.publisher.flush(FLUSH_S):
+            log.warning("%d messages wait in the store for the broker", self.store.depth())
+
+    def _finish(self, stop: threading.Event) -> Iterator[Step]:
+        """What is still open is decided at the pace of the recordings: no fact is said before its time."""
+        speed = self.config.ticks.speed
+        for step in self.pipeline.finish():
+            yield step
+            if stop.wait(DRAIN_STEP_S / speed if speed else 0.0):
+                return
 
     def _count(self, step: Step) -> None:
         for stage, seconds in step.seconds.items():
@@ -168,6 +177,11 @@ class Node:
             self.health.count("tracklets", len(step.tracklets))
             for fact in step.facts:
                 self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
+
+    def status(self) -> str:
+        """How the node is doing, in one line."""
+        broker = self.publisher.status.problem if self.publisher is not None else None
+        return status_line(self.cameras.states(), self.pipeline.journal.problem or broker)
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""
@@ -201,9 +215,12 @@ def run(config: Site) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    watchdog = Watchdog()
+    watchdog.starting("opening models, store and cameras")
     with Node(config) as node:
         for _ in node.steps(stop):
-            pass
+            watchdog.step(node.status)
+        watchdog.stopping()
         failed = [] if stop.is_set() else node.failed_cameras()
     raise_for(failed)
 
