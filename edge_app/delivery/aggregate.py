@@ -28,7 +28,7 @@ from edge_app.types import Tracklet
 
 PREFIX = "aggregate/"
 LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
-SAVE_COVERAGE_EVERY_S = 10.0  # a crash forgets so much of it, which errs to the honest side
+COVERAGE = PREFIX + "coverage"  # of earlier releases: all intervals in one part; now a part each behind a slash
 
 
 class AggregateSettings(Settings):
@@ -69,9 +69,10 @@ class Aggregates:
         self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in self._cameras}
         self._said: dict[str, tuple[int, str]] = {}  # `{interval}/{what}` → revision, digest of the numbers
         self._dirty: set[int] = set()
+        self._newly_covered: set[int] = set()  # intervals whose coverage is not committed
         self._changes: dict[str, bytes | None] = {}
         self._now_s: float | None = None
-        self._coverage_saved_s = self._looked_s = -1e18
+        self._looked_s = -1e18
         self._load(parts or {})
 
     def update(
@@ -122,7 +123,14 @@ class Aggregates:
         return said
 
     def take_changes(self) -> dict[str, bytes | None]:
-        """The parts of the store that changed since the last call; None deletes."""
+        """The parts of the store that changed since the last call; None deletes.
+
+        Coverage goes with every commit, as the interval that was just added to: a kill costs the last step, no more.
+        """
+        for interval in self._newly_covered:
+            covered_s = {camera: of[interval] for camera, of in self._covered_s.items() if interval in of}
+            self._changes[f"{COVERAGE}/{interval}"] = json.dumps(covered_s).encode()
+        self._newly_covered.clear()
         changes, self._changes = self._changes, {}
         return changes
 
@@ -144,9 +152,7 @@ class Aggregates:
             if interval not in covered_s:
                 self._dirty.add(interval)
             covered_s[interval] = covered_s.get(interval, 0.0) + step_s
-        if now_s > self._coverage_saved_s + SAVE_COVERAGE_EVERY_S:
-            self._coverage_saved_s = now_s
-            self._changes[PREFIX + "coverage"] = json.dumps(self._covered_s).encode()
+            self._newly_covered.add(interval)
 
     def _coverage(self, camera: str, interval: int) -> float:
         return min(self._covered_s[camera].get(interval, 0.0) / self._settings.interval_s, 1.0)
@@ -196,7 +202,7 @@ class Aggregates:
                 fields = travel_time(link, left, self._entries(link.to_camera, interval), self._table)
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
-        if complete:
+        if any(coverage.values()):  # an interval with a hole in every camera is still said, with all of them named
             pairs = origin_destination(left, self._table, self._patience_s, now_s)
             missing = sorted(set(self._cameras) - set(complete))
             yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
@@ -237,7 +243,9 @@ class Aggregates:
                 self._changes[f"{PREFIX}said/{key}"] = None
             for covered_s in self._covered_s.values():
                 covered_s.pop(interval, None)
+            self._changes[f"{COVERAGE}/{interval}"] = None
             self._dirty.discard(interval)
+            self._newly_covered.discard(interval)
 
     def _load(self, parts: Mapping[str, bytes]) -> None:
         for key, value in parts.items():
@@ -251,7 +259,18 @@ class Aggregates:
             elif key.startswith(PREFIX + "said/"):
                 revision, digest = json.loads(value)
                 self._said[key.removeprefix(PREFIX + "said/")] = (revision, digest)
-            elif key == PREFIX + "coverage":
+            elif key.startswith(COVERAGE + "/"):
+                self._load_coverage(int(key.removeprefix(COVERAGE + "/")), json.loads(value))
+            elif key == COVERAGE:
                 for camera, covered_s in json.loads(value).items():
-                    if camera in self._covered_s:
-                        self._covered_s[camera] = {int(interval): one_s for interval, one_s in covered_s.items()}
+                    for interval, one_s in covered_s.items():
+                        self._load_coverage(int(interval), {camera: one_s})
+                        self._newly_covered.add(int(interval))
+                self._changes[COVERAGE] = None
+
+    def _load_coverage(self, interval: int, covered_s: Mapping[str, float]) -> None:
+        """A camera that is no longer configured has none. Whether the interval was said is looked at again."""
+        self._dirty.add(interval)
+        for camera, one_s in covered_s.items():
+            if camera in self._covered_s:
+                self._covered_s[camera][interval] = one_s
