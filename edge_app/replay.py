@@ -6,14 +6,17 @@ import json
 import os
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from edge_app import app
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
+from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
@@ -22,6 +25,8 @@ from edge_app.errors import ConfigurationError, StoreError
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
+
+CLOCK = Clock(wall=time.monotonic, synchronised=lambda: True)  # a recording has times of its own; ours says nothing
 
 
 def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
@@ -45,7 +50,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
             }
         )
         try:
-            with app.Node(config, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
+            with app.Node(config, CLOCK, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
                 for step in node.steps(threading.Event()):
                     counts.update(["frames"] * len(step.frames) + ["tracklets"] * len(step.tracklets))
                     if pictures is not None:
@@ -109,6 +114,8 @@ def _unmatched(fact: Fact) -> dict[str, object]:
         "camera": fact.to.camera,
         "track": fact.to.track,
         "entry_time_s": fact.to.time_s,
+        "exit_time_s": fact.to.other_time_s,
+        "place": asdict(fact.to.place) if fact.to.place else None,
         "class": fact.class_name,
         "posterior": fact.posterior,
     }

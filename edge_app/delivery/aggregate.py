@@ -122,6 +122,18 @@ class Aggregates:
                 said += self._say(interval, letterhead, now_s, wall_s)
         return said
 
+    def set_back(self, now_s: float) -> None:
+        """The clock returned to an earlier time: what was counted beyond it is forgotten.
+
+        What was said of those intervals stands until their time comes; it is then said anew with a higher revision.
+        """
+        for one in [one for one in self._table.passages.values() if one.exit_s > now_s]:
+            self._drop(one.id)
+        for interval in [one for one in self._known_intervals() if one > self._interval_of(now_s)]:
+            self._of_interval.pop(interval, None)
+            self._uncover(interval)
+        self._now_s, self._looked_s = None, -1e18
+
     def take_changes(self) -> dict[str, bytes | None]:
         """The parts of the store that changed since the last call; None deletes.
 
@@ -225,27 +237,36 @@ class Aggregates:
             event = f"{letterhead.node} {what} {start_s} {length_s} {revision} {digest}"
             envelope = letterhead.envelope(uuid7(start_s + length_s, event.encode()), now_s, wall_s)
             times: dict[str, Any] = {"interval_start_s": start_s, "interval_s": length_s, "revision": revision}
-            said.append(model(**envelope, **times, **fields))
+            with letterhead.guard(model.message):
+                said.append(model(**envelope, **times, **fields))
         return said
 
     def _forget(self, now_s: float) -> None:
         for interval in self._known_intervals():
             if (interval + 1) * self._settings.interval_s + self._settings.keep_s > now_s:
                 continue
-            for one in self._of_interval.pop(interval, set()):
-                passage = self._table.passages.pop(one)
-                self._table.next.pop(one, None)
-                if passage.from_track is not None:
-                    self._table.next.pop(passage.from_track, None)
-                self._changes[f"{PREFIX}passage/{one}"] = None
+            for one in [*self._of_interval[interval]]:
+                self._drop(one)
+            self._of_interval.pop(interval, None)
             for key in [key for key in self._said if key.startswith(f"{interval}/")]:
                 del self._said[key]
                 self._changes[f"{PREFIX}said/{key}"] = None
-            for covered_s in self._covered_s.values():
-                covered_s.pop(interval, None)
-            self._changes[f"{COVERAGE}/{interval}"] = None
-            self._dirty.discard(interval)
-            self._newly_covered.discard(interval)
+            self._uncover(interval)
+
+    def _drop(self, passage_id: str) -> None:
+        passage = self._table.passages.pop(passage_id)
+        self._table.next.pop(passage_id, None)
+        if passage.from_track is not None:
+            self._table.next.pop(passage.from_track, None)
+        self._of_interval[self._interval_of(passage.exit_s)].discard(passage_id)
+        self._changes[f"{PREFIX}passage/{passage_id}"] = None
+
+    def _uncover(self, interval: int) -> None:
+        for covered_s in self._covered_s.values():
+            covered_s.pop(interval, None)
+        self._changes[f"{COVERAGE}/{interval}"] = None
+        self._dirty.discard(interval)
+        self._newly_covered.discard(interval)
 
     def _load(self, parts: Mapping[str, bytes]) -> None:
         for key, value in parts.items():
