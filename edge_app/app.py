@@ -6,14 +6,14 @@ import json
 import logging
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Match
 from edge_app.bus import MqttSettings
+from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.aggregate import Aggregates
@@ -21,7 +21,7 @@ from edge_app.delivery.journal import Journal
 from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
 from edge_app.delivery.publish import Publisher
 from edge_app.errors import SourceError
-from edge_app.health.health import Health, clock_state
+from edge_app.health.health import Health
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.health.watchdog import Watchdog, status_line
@@ -33,6 +33,7 @@ from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
 from edge_app.pipeline import DRAIN_STEP_S, PROGRESS, Association, Pipeline, Step
 from edge_app.sources.cameras import Cameras
+from edge_app.sources.clock import SteadyClock
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
 from edge_app.store.store import Store
@@ -47,12 +48,12 @@ FLUSH_S = 10.0
 class Node:
     """One node, opened: `with Node(config) as node: for step in node.steps(stop): …`."""
 
-    def __init__(self, config: Site, clock: Callable[[], float] = time.time, lineage: str | None = None) -> None:
+    def __init__(self, config: Site, clock: Clock | None = None, lineage: str | None = None) -> None:
         """`lineage`: see `Store`; given for a replay, whose ids must be the same every time."""
         self.config = config
         self._lineage = lineage
         self.meter = Meter()
-        self._clock = clock
+        self.clock = clock or Clock()
         self._exit = ExitStack()
 
     def __enter__(self) -> Node:
@@ -69,7 +70,7 @@ class Node:
     def _open(self, opened: ExitStack) -> None:
         config = self.config
         self.detector, self.embedder, bundle_digest = open_models(config)
-        self.store = Store(config.store.path, self._clock, self._lineage)
+        self.store = Store(config.store.path, self.clock, self._lineage)
         opened.callback(self.store.close)
         parts = self.store.load()
         self.letterhead = Letterhead(
@@ -79,17 +80,17 @@ class Node:
             embedding_version=self.embedder.version,
             bundle_digest=bundle_digest,
             config_digest=config.digest,
-            clock_state=clock_state(),
+            clock_state=lambda: self.clock.state,
         )
         self.perception = self._perception()
         carried_over = self.perception.restore(parts)
         rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
-        saver = Saver(self.store, config.store, self._gap)
+        saver = Saver(self.store, config.store, self._gap, self.clock.monotonic)
         self.pipeline = Pipeline(
             self.perception,
             Association(rules, parts),
-            Journal(saver, self.letterhead, aggregates, self._clock),
+            Journal(saver, self.letterhead, aggregates, self.clock.wall),
             self.meter,
             carried_over,
             **json.loads(parts.get(PROGRESS, b"{}")),
@@ -100,6 +101,7 @@ class Node:
             resume_after=self.pipeline.positions,
             speed=config.ticks.speed,
             tick_s=config.ticks.tick_s,
+            clock=SteadyClock(self.clock.wall, self.clock.monotonic),
         )
         opened.callback(self.cameras.close)
         self.health = Health([camera.id for camera in config.cameras], config.store.path.parent)
@@ -112,10 +114,12 @@ class Node:
     def _publish(self, mqtt: MqttSettings, opened: ExitStack) -> Publisher:
         """Connect and say who this is. Raises `BrokerRefusedError`; a broker that is away is waited for meanwhile."""
         config = self.config
-        publisher = Publisher(self.store, mqtt, self.letterhead, self._clock)
+        publisher = Publisher(self.store, mqtt, self.letterhead, self.clock.wall)
         zones = {camera.id: list(camera.zones) for camera in config.cameras}
         detector = (config.detector.path.name if config.detector else None, self.detector.class_names)
-        publisher.hold(birth_message(self.letterhead, zones, config.links, detector, self._clock()))
+        birth = birth_message(self.letterhead, zones, config.links, detector, self.clock.wall())
+        for page in self.letterhead.pages(birth):
+            publisher.hold(page)
         publisher.start()
         opened.callback(publisher.close)
         publisher.raise_if_refused(BROKER_ANSWER_S)
@@ -126,7 +130,7 @@ class Node:
             self.store,
             cameras=self.cameras.states,
             problem=lambda: self.pipeline.journal.problem or publisher.status.problem,
-            clock=self._clock,
+            clock=self.clock.wall,
         )
         heartbeat.start()
         opened.callback(heartbeat.close)
@@ -170,6 +174,7 @@ class Node:
                 return
 
     def _count(self, step: Step) -> None:
+        self.health.counters["messages_refused"] = self.letterhead.refusals.total
         for stage, seconds in step.seconds.items():
             if seconds:
                 self.health.took(stage, seconds)
@@ -177,6 +182,8 @@ class Node:
             self.health.count("tracklets", len(step.tracklets))
             for fact in step.facts:
                 self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
+                if isinstance(fact, Match) and fact.state == "confirmed":
+                    self.health.count(f"waited_for_{fact.waited_for}")
 
     def status(self) -> str:
         """How the node is doing, in one line."""
@@ -188,7 +195,7 @@ class Node:
         return [status.last_error for status in self.cameras.states().values() if status.last_error]
 
     def _gap(self, shed: Shed) -> Row:
-        return gap_row(self.letterhead, shed, self._clock())
+        return gap_row(self.letterhead, shed, self.clock.wall())
 
 
 def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:

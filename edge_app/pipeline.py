@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from edge_app.associate import codec, online
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact
-from edge_app.associate.state import State
+from edge_app.associate.state import State, shifted
+from edge_app.clock import STEP_S
 from edge_app.delivery.journal import Journal
 from edge_app.meter import Meter
 from edge_app.perception.perception import Perception
@@ -39,6 +40,10 @@ class Association:
     def step(self, tracklets: list[Tracklet], now: float, seen_until: Mapping[str, float]) -> list[Fact]:
         self.state, facts = online.step(self.state, tracklets, now, seen_until, self.rules)
         return facts
+
+    def shift(self, by_s: float) -> None:
+        """The clock was set by so much."""
+        self.state = shifted(self.state, by_s)
 
     def take_changes(self) -> dict[str, bytes | None]:
         """The parts that changed since the last call."""
@@ -78,6 +83,9 @@ class Pipeline:
     def run(self, ticks: Iterable[tuple[float, list[Frame]]]) -> Iterator[Step]:
         """One `Step` per tick."""
         for now, frames in ticks:
+            if now < self.now - STEP_S:
+                yield self._conclude(self.now, [], [], self.perception.end())
+                self._set_back(now)
             views, tracklets = self.perception.see(now, frames)
             yield self._conclude(now, frames, views, tracklets)
 
@@ -91,6 +99,13 @@ class Pipeline:
         """Stopped in the middle: the open tracks go on after the next start."""
         if not self.carried_over:  # else no step was made yet, and writing now would lose them
             self.journal.write(self.now, self._parts())
+
+    def _set_back(self, now: float) -> None:
+        """The clock returned from a wrong time, now or while we were away: everything remembered goes back with it."""
+        self.association.shift(now - self.now)
+        self.journal.set_back(now)
+        self.positions = {camera: time_s for camera, time_s in self.positions.items() if time_s <= now}
+        self.now = now
 
     def _conclude(self, now: float, frames: list[Frame], views: list[View], tracklets: list[Tracklet]) -> Step:
         self.now, tracklets, self.carried_over = now, self.carried_over + tracklets, []

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import yaml
 from edge_app import app
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
 from edge_app.bus import DEFAULT_PORT, DEFAULT_TLS_PORT, MqttSettings, configuration_problems
+from edge_app.clock import Clock
 from edge_app.config import Site, parse
 from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
@@ -30,6 +31,7 @@ from edge_app.pipeline import Step
 from edge_app.types import Tracklet
 
 _T = TypeVar("_T")
+CLOCK = Clock(wall=time.monotonic, synchronised=lambda: True)  # a recording has times of its own; ours says nothing
 
 
 def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
@@ -53,7 +55,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
             }
         )
         try:
-            with app.Node(config, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
+            with app.Node(config, CLOCK, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
                 for step in node.steps(threading.Event()):
                     counts.update(["frames"] * len(step.frames) + ["tracklets"] * len(step.tracklets))
                     if pictures is not None:
@@ -117,6 +119,8 @@ def _unmatched(fact: Fact) -> dict[str, object]:
         "camera": fact.to.camera,
         "track": fact.to.track,
         "entry_time_s": fact.to.time_s,
+        "exit_time_s": fact.to.other_time_s,
+        "place": asdict(fact.to.place) if fact.to.place else None,
         "class": fact.class_name,
         "posterior": fact.posterior,
     }

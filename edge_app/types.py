@@ -120,7 +120,8 @@ class Tracklet:
     qualities: Floats  # (M,) float32
     embedding_version: str
     path_times_s: Times = field(repr=False)  # (T,) float64, ascending
-    path_boxes: Floats = field(repr=False)  # (T, 4) float32, xyxy pixels
+    path_boxes: Floats = field(repr=False)  # (T, 4) float32, xyxy pixels; the first is the entry, the last the exit
+    frame_px: tuple[int, int] = (0, 0)  # width and height of the frame that the boxes are in; (0, 0): not known
 
     def __post_init__(self) -> None:
         _require(self.entry_time_s <= self.exit_time_s, f"Tracklet {self.id} ends before it begins")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_app.associate.facts import Place
 from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, LinkModel, Passage, Proxy, State
 
 PREFIX = "associate/"
@@ -75,7 +76,20 @@ def _with_arrays(kind: type, stored: dict[str, Any], *names: str) -> Any:
 
 def _passage(stored: dict[str, Any]) -> Passage:
     edges = tuple(Edge(**edge) for edge in stored["edges"])
-    return Passage(**{**stored, "embeddings": _array(stored["embeddings"]), "edges": edges})
+    place = stored.get("place")  # states of 0.1 have none
+    return Passage(
+        **{
+            **stored,
+            "embeddings": _array(stored["embeddings"]),
+            "edges": edges,
+            "place": None if place is None else _place(place),
+        }
+    )
+
+
+def _place(stored: dict[str, Any]) -> Place:
+    boxes = {name: tuple(stored[name]) for name in ("entry_box", "exit_box")}
+    return Place(**{**stored, **boxes})
 
 
 def _identity(stored: dict[str, Any]) -> Identity:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from edge_app.associate import links
 from edge_app.associate.decide import decide
 from edge_app.associate.draft import Draft, Rules
-from edge_app.associate.facts import Fact
+from edge_app.associate.facts import Fact, Place
 from edge_app.associate.gallery import Gallery
 from edge_app.associate.settings import LinkSettings
 from edge_app.associate.state import Passage, State
@@ -71,6 +71,7 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
         embedding_version=tracklet.embedding_version,
         embeddings=tracklet.embeddings,
         arrived_at_s=draft.now,
+        place=_place(tracklet),
     )
     draft.gallery.see(passage)
     into = {link.from_camera: link for link in draft.rules.into.get(passage.camera, ())}
@@ -85,6 +86,13 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
                 draft.gallery.learn(other.camera, passage.camera, draft.gallery.similarity(other, passage), genuine=0.0)
         if other.camera in out_of and _within(out_of[other.camera], other.entry_time_s - passage.exit_time_s):
             _consider(draft, out_of[other.camera], passage, other)
+
+
+def _place(tracklet: Tracklet) -> Place | None:
+    if len(tracklet.path_boxes) == 0:
+        return None
+    first, last = tracklet.path_boxes[0].tolist(), tracklet.path_boxes[-1].tolist()
+    return Place(tracklet.entry_zone, tracklet.exit_zone, tuple(first), tuple(last), *tracklet.frame_px)
 
 
 def _consider(draft: Draft, link: LinkSettings, from_: Passage, to: Passage) -> None:

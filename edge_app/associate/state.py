@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_app.associate.facts import Place
 from edge_app.types import Floats
 
 
@@ -42,6 +43,8 @@ class Passage:
     event: str | None = None  # event id of the fact that holds now: provisional or decided
     provisional: str | None = None  # parent named by a provisional fact
     onward: dict[str, float] = field(default_factory=dict)  # link → expected number of tracklets that continue this one
+    place: Place | None = None  # where it was in its camera's picture
+    held_up: bool = False  # as probable as a match must be at the last look, but somebody open could be better
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +108,22 @@ class State:
     identities: int = 0  # global ids given out under this boot
     boot: str = ""  # the boot `identities` counts for
     decided_at_s: float = 0.0  # capture time of the last decisions
+
+
+def shifted(state: State, by_s: float) -> State:
+    """The same memory under a clock that was set by so much: what is under way stays as long under way."""
+    passages = {
+        name: replace(
+            one,
+            entry_time_s=one.entry_time_s + by_s,
+            exit_time_s=one.exit_time_s + by_s,
+            arrived_at_s=one.arrived_at_s + by_s,
+            decided_at_s=one.decided_at_s + by_s,
+        )
+        for name, one in state.passages.items()
+    }
+    cameras = {
+        name: one if one.until_s is None else replace(one, until_s=one.until_s + by_s)
+        for name, one in state.cameras.items()
+    }
+    return replace(state, passages=passages, cameras=cameras, decided_at_s=state.decided_at_s + by_s)

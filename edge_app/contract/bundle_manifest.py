@@ -13,7 +13,6 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from edge_app.contract.envelope import Count, EpochSeconds, Part, Share, Text
 from edge_app.contract.errors import BundleError
 from edge_app.contract.golden import LIMIT_BYTES as GOLDEN_LIMIT_BYTES
-from edge_app.contract.messages import Gate
 from edge_app.contract.model import ModelManifest
 
 CONTRACT, VERSION = "crosslane.bundle", 1
@@ -36,6 +35,15 @@ class Member(Part):
 
     size_bytes: Count
     sha256: Sha256
+
+
+class Gate(Part):
+    """One measure that a precision had to pass, and its limit."""
+
+    name: Text
+    passed: bool
+    value: float
+    limit: float
 
 
 class Calibration(Part):

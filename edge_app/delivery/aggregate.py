@@ -28,7 +28,7 @@ from edge_app.types import Tracklet
 
 PREFIX = "aggregate/"
 LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
-SAVE_COVERAGE_EVERY_S = 10.0  # a crash forgets so much of it, which errs to the honest side
+COVERAGE = PREFIX + "coverage"  # of earlier releases: all intervals in one part; now a part each behind a slash
 
 
 class AggregateSettings(Settings):
@@ -69,9 +69,10 @@ class Aggregates:
         self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in self._cameras}
         self._said: dict[str, tuple[int, str]] = {}  # `{interval}/{what}` → revision, digest of the numbers
         self._dirty: set[int] = set()
+        self._newly_covered: set[int] = set()  # intervals whose coverage is not committed
         self._changes: dict[str, bytes | None] = {}
         self._now_s: float | None = None
-        self._coverage_saved_s = self._looked_s = -1e18
+        self._looked_s = -1e18
         self._load(parts or {})
 
     def update(
@@ -121,8 +122,27 @@ class Aggregates:
                 said += self._say(interval, letterhead, now_s, wall_s)
         return said
 
+    def set_back(self, now_s: float) -> None:
+        """The clock returned to an earlier time: what was counted beyond it is forgotten.
+
+        What was said of those intervals stands until their time comes; it is then said anew with a higher revision.
+        """
+        for one in [one for one in self._table.passages.values() if one.exit_s > now_s]:
+            self._drop(one.id)
+        for interval in [one for one in self._known_intervals() if one > self._interval_of(now_s)]:
+            self._of_interval.pop(interval, None)
+            self._uncover(interval)
+        self._now_s, self._looked_s = None, -1e18
+
     def take_changes(self) -> dict[str, bytes | None]:
-        """The parts of the store that changed since the last call; None deletes."""
+        """The parts of the store that changed since the last call; None deletes.
+
+        Coverage goes with every commit, as the interval that was just added to: a kill costs the last step, no more.
+        """
+        for interval in self._newly_covered:
+            covered_s = {camera: of[interval] for camera, of in self._covered_s.items() if interval in of}
+            self._changes[f"{COVERAGE}/{interval}"] = json.dumps(covered_s).encode()
+        self._newly_covered.clear()
         changes, self._changes = self._changes, {}
         return changes
 
@@ -144,9 +164,7 @@ class Aggregates:
             if interval not in covered_s:
                 self._dirty.add(interval)
             covered_s[interval] = covered_s.get(interval, 0.0) + step_s
-        if now_s > self._coverage_saved_s + SAVE_COVERAGE_EVERY_S:
-            self._coverage_saved_s = now_s
-            self._changes[PREFIX + "coverage"] = json.dumps(self._covered_s).encode()
+            self._newly_covered.add(interval)
 
     def _coverage(self, camera: str, interval: int) -> float:
         return min(self._covered_s[camera].get(interval, 0.0) / self._settings.interval_s, 1.0)
@@ -196,7 +214,7 @@ class Aggregates:
                 fields = travel_time(link, left, self._entries(link.to_camera, interval), self._table)
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
-        if complete:
+        if any(coverage.values()):  # an interval with a hole in every camera is still said, with all of them named
             pairs = origin_destination(left, self._table, self._patience_s, now_s)
             missing = sorted(set(self._cameras) - set(complete))
             yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
@@ -219,25 +237,36 @@ class Aggregates:
             event = f"{letterhead.node} {what} {start_s} {length_s} {revision} {digest}"
             envelope = letterhead.envelope(uuid7(start_s + length_s, event.encode()), now_s, wall_s)
             times: dict[str, Any] = {"interval_start_s": start_s, "interval_s": length_s, "revision": revision}
-            said.append(model(**envelope, **times, **fields))
+            with letterhead.guard(model.message):
+                said.append(model(**envelope, **times, **fields))
         return said
 
     def _forget(self, now_s: float) -> None:
         for interval in self._known_intervals():
             if (interval + 1) * self._settings.interval_s + self._settings.keep_s > now_s:
                 continue
-            for one in self._of_interval.pop(interval, set()):
-                passage = self._table.passages.pop(one)
-                self._table.next.pop(one, None)
-                if passage.from_track is not None:
-                    self._table.next.pop(passage.from_track, None)
-                self._changes[f"{PREFIX}passage/{one}"] = None
+            for one in [*self._of_interval[interval]]:
+                self._drop(one)
+            self._of_interval.pop(interval, None)
             for key in [key for key in self._said if key.startswith(f"{interval}/")]:
                 del self._said[key]
                 self._changes[f"{PREFIX}said/{key}"] = None
-            for covered_s in self._covered_s.values():
-                covered_s.pop(interval, None)
-            self._dirty.discard(interval)
+            self._uncover(interval)
+
+    def _drop(self, passage_id: str) -> None:
+        passage = self._table.passages.pop(passage_id)
+        self._table.next.pop(passage_id, None)
+        if passage.from_track is not None:
+            self._table.next.pop(passage.from_track, None)
+        self._of_interval[self._interval_of(passage.exit_s)].discard(passage_id)
+        self._changes[f"{PREFIX}passage/{passage_id}"] = None
+
+    def _uncover(self, interval: int) -> None:
+        for covered_s in self._covered_s.values():
+            covered_s.pop(interval, None)
+        self._changes[f"{COVERAGE}/{interval}"] = None
+        self._dirty.discard(interval)
+        self._newly_covered.discard(interval)
 
     def _load(self, parts: Mapping[str, bytes]) -> None:
         for key, value in parts.items():
@@ -251,7 +280,18 @@ class Aggregates:
             elif key.startswith(PREFIX + "said/"):
                 revision, digest = json.loads(value)
                 self._said[key.removeprefix(PREFIX + "said/")] = (revision, digest)
-            elif key == PREFIX + "coverage":
+            elif key.startswith(COVERAGE + "/"):
+                self._load_coverage(int(key.removeprefix(COVERAGE + "/")), json.loads(value))
+            elif key == COVERAGE:
                 for camera, covered_s in json.loads(value).items():
-                    if camera in self._covered_s:
-                        self._covered_s[camera] = {int(interval): one_s for interval, one_s in covered_s.items()}
+                    for interval, one_s in covered_s.items():
+                        self._load_coverage(int(interval), {camera: one_s})
+                        self._newly_covered.add(int(interval))
+                self._changes[COVERAGE] = None
+
+    def _load_coverage(self, interval: int, covered_s: Mapping[str, float]) -> None:
+        """A camera that is no longer configured has none. Whether the interval was said is looked at again."""
+        self._dirty.add(interval)
+        for camera, one_s in covered_s.items():
+            if camera in self._covered_s:
+                self._covered_s[camera][interval] = one_s

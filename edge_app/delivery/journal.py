@@ -35,6 +35,11 @@ class Journal:
         self._facts += facts
         self._news = self._news or bool(tracklets or facts)
 
+    def set_back(self, now: float) -> None:
+        """Capture time returned to an earlier one."""
+        self._aggregates.set_back(now)
+        self._news = True
+
     def is_due(self, now: float) -> bool:
         return self._news or not 0 <= now - self._written_at_s < WRITE_EVERY_S
 
@@ -43,6 +48,6 @@ class Journal:
         wall_s = self._clock()
         messages = fact_messages(self._letterhead, self._facts, wall_s)
         messages += self._aggregates.due(self._letterhead, now, wall_s)
-        rows = [self._letterhead.row(message) for message in messages]
+        rows = self._letterhead.rows(messages) + self._letterhead.account(wall_s)
         self._saver.save({**parts, **self._aggregates.take_changes()}, rows, wall_s)
         self._facts, self._news, self._written_at_s = [], False, now

@@ -56,6 +56,7 @@ class Publisher:
     def __init__(
         self, store: Store, settings: MqttSettings, letterhead: Letterhead, clock: Callable[[], float] = time.time
     ) -> None:
+        """`clock` stamps what is published; what waited how long, the store knows."""
         self.letterhead = letterhead  # replace it when the model changes
         self.status = Status()
         self.counters: Counter[str] = Counter()
@@ -88,8 +89,9 @@ class Publisher:
 
     def hold(self, message: Message) -> None:
         """Publish a retained message now, and again whenever a connection begins."""
-        renewed = kind_of(message) in ("state", "birth")  # after a last will, the old event_id would be dropped
-        with self._lock:
+        renewed = message.message in ("state", "birth")  # after a last will, the old event_id would be dropped
+        with self.letterhead.guard(kind_of(message)), self._lock:
+            encode(message)  # what is too large for a message must not be tried for ever
             topic = topic_of(message, self.letterhead.site)
             self._held[topic] = _Held(message, renewed)
             self._unsaid.add(topic)
@@ -103,7 +105,9 @@ class Publisher:
         if not self.status.connected or len(self._passing) == self._passing.maxlen:
             self.counters[f"{message.message}_unsent"] += 1
         else:
-            self._passing.append(message)
+            with self.letterhead.guard(kind_of(message)):
+                encode(message)
+                self._passing.append(message)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued so far is acknowledged. False when the time was not enough."""
@@ -146,7 +150,7 @@ class Publisher:
         """From CONNECT until the connection ends (BrokerError) or the publisher is closed."""
         connection = connect(self._settings, self._client_id, self._will(), self._level)
         self._level = connection.level
-        self._connected_at_s = self._clock()
+        self._connected_at_s = self._store.time_s()
         self._backlog.rewind()
         with self._lock:
             self._unsaid = set(self._held)
@@ -223,14 +227,13 @@ class Publisher:
             row = self._backlog.peek()
             if row is None:
                 break
-            now_s = self._clock()
             historical = (
                 row.queued_at_s < self._connected_at_s - GRACE_S
-                or row.queued_at_s < now_s - self._settings.historical_after_s
+                or row.queued_at_s < self._store.time_s() - self._settings.historical_after_s
             )
             if historical and not self._may_send_historical():
                 break
-            number = self._publish(connection, row.kind, row.topic, stamp(row.payload, now_s, historical))
+            number = self._publish(connection, row.kind, row.topic, stamp(row.payload, self._clock(), historical))
             self._backlog.sent(number)
             said += 1
         return said

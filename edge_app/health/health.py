@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import math
 import os
 import shutil
@@ -18,7 +16,6 @@ from pathlib import Path
 from pydantic import Field
 
 from edge_app.contract import messages
-from edge_app.contract.envelope import ClockState
 from edge_app.contract.messages import CameraStateName
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.errors import StoreError
@@ -176,13 +173,3 @@ def memory_rss_bytes() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
-
-
-def clock_state() -> ClockState:
-    """`ok` when the kernel says the clock is synchronised (adjtimex, which NTP and PTP daemons set), else `unknown`."""
-    try:
-        libc = ctypes.CDLL(ctypes.util.find_library("c"))
-        time_error, untouched = 5, (ctypes.c_byte * 512)()  # struct timex with modes = 0 only reads
-        return "ok" if 0 <= libc.adjtimex(untouched) < time_error else "unknown"
-    except (OSError, AttributeError):
-        return "unknown"

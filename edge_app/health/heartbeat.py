@@ -75,7 +75,9 @@ class Heartbeat:
         self._look_at_node(sick)
         if time.monotonic() >= self._beat_at_s:
             self._beat_at_s += self._settings.interval_s
-            self._publisher.send(self._health.heartbeat(letterhead, self._store, self._clock()))
+            with letterhead.guard("health"):
+                for page in letterhead.pages(self._health.heartbeat(letterhead, self._store, self._clock())):
+                    self._publisher.send(page)
 
     def _look_at_node(self, sick: list[str]) -> None:
         problem = self._problem()

@@ -219,6 +219,7 @@ class TrackletBuilder:
             embedding_version=self._version,
             path_times_s=path[:, 0].copy(),
             path_boxes=path[:, 1:].astype(np.float32),
+            frame_px=track.size,
         )
 
     def _zone(self, track: _Open, box: tuple[float, ...], outwards: tuple[float, float]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
+from edge_app.clock import STEP_S
 from edge_app.errors import ConfigurationError
 from edge_app.sources import open_source as open_camera
 from edge_app.sources.clock import SteadyClock
@@ -91,7 +92,8 @@ class Cameras:
 
         `resume_at`: the `now` that was worked on last; in lockstep the next tick follows it, with or without frames.
 
-        `now` never goes backwards and is never before a frame of its tick. Live cameras give a tick at least every
+        `now` is never before a frame of its tick, and goes backwards only when the clock of live cameras returns from a
+        wrong time (`SteadyClock`). Live cameras give a tick at least every
         half second, with or without frames, so that the pipeline can look after its clocks and at `states()`.
         """
         for camera in self._all:
@@ -115,6 +117,7 @@ class Cameras:
 
     def _live_ticks(self, stop: threading.Event) -> Iterator[Tick]:
         now_s: float | None = None
+        returns = self._clock.returns
         while not stop.is_set():
             with self._news:
                 self._news.wait_for(self._something_new, timeout=_HOUSEKEEPING_S)
@@ -122,7 +125,11 @@ class Cameras:
                 frames = [frame for camera in self._live if (frame := camera.take()) is not None]
             if finished and not frames:
                 return
-            moments = [now_s, self._now_s(), *(frame.time_s for frame in frames)]
+            clock_s = self._now_s()
+            if self._clock.returns != returns and clock_s is not None:  # capture time goes back, this once
+                returns, now_s = self._clock.returns, None
+                frames = [frame for frame in frames if frame.time_s <= clock_s + STEP_S]
+            moments = [now_s, clock_s, *(frame.time_s for frame in frames)]
             known = [moment for moment in moments if moment is not None]
             if known:  # recordings that have not shown a frame yet have no time
                 now_s = max(known)

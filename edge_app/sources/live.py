@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from edge_app.clock import STEP_S
 from edge_app.errors import SourceError
 from edge_app.sources.base import Source
 from edge_app.sources.clock import SteadyClock
@@ -196,8 +197,10 @@ class LiveCamera:
                 self._digest, self._changed_s = digest, now_s
             self._clock_off_s = frame.time_s - clock_s
             if self._last_time_s is not None and frame.time_s <= self._last_time_s:
-                self._dropped += 1  # time of one camera never goes backwards
-                return
+                returned = self.settings.is_live and clock_s < self._last_time_s - STEP_S
+                if not returned:  # time of one camera goes backwards only with our clock, see SteadyClock
+                    self._dropped += 1
+                    return
             self._last_time_s = frame.time_s
             self._dropped += self._slot is not None
             self._slot = frame

@@ -14,7 +14,6 @@ import os
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,9 +22,10 @@ from typing import IO
 
 from pydantic import Field
 
+from edge_app.clock import Clock
 from edge_app.errors import StoreError
 from edge_app.settings import Settings
-from edge_app.store import shedding
+from edge_app.store import ages, shedding
 from edge_app.store.rows import Row, Shed
 
 APPLICATION_ID = 0x43524F53  # "CROS", in the file's header
@@ -41,7 +41,7 @@ CREATE TABLE outbox (
     event_id TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     topic TEXT NOT NULL,
-    queued_at_s REAL NOT NULL,
+    queued_at_s REAL NOT NULL,  -- in the store's own time, see ages.py
     bytes INTEGER NOT NULL,
     payload BLOB                -- NULL once it was sent
 );
@@ -66,18 +66,17 @@ class Pending:
     id: int
     kind: str
     topic: str
-    queued_at_s: float
+    queued_at_s: float  # in the store's own time, see `Store.time_s`
     payload: bytes
 
 
 class Store:
     """Opened once per process: every open counts one boot. Every method raises StoreError when the file fails."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time, lineage: str | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None, lineage: str | None = None) -> None:
         """`lineage` begins the boot ids of a new database; random by default, so that ids are never used again."""
         self.path = path
         self.wake = threading.Event()  # set after every commit that queued something
-        self._clock = clock
         self._commit_lock, self._drain_lock, self._count_lock = threading.Lock(), threading.Lock(), threading.Lock()
         with _plain_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +84,7 @@ class Store:
             try:
                 self._writer = _connect(path, "FULL")
                 self.boot_id = _prepare(self._writer, secrets.token_hex(3) if lineage is None else lineage)
+                self._ages = ages.opened(self._writer.execute, clock or Clock())
                 self._drainer = _connect(path, "NORMAL")
                 depth, size = self._writer.execute(
                     "SELECT count(*), coalesce(sum(bytes), 0) FROM outbox WHERE payload IS NOT NULL"
@@ -103,7 +103,7 @@ class Store:
         """Write parts (None deletes) and queue messages, all or nothing. Messages queued or sent before are skipped."""
         if not parts and not rows:
             return
-        now_s, added, added_bytes = self._clock(), 0, 0
+        now_s, added, added_bytes = self._ages.now_s(), 0, 0
         with _plain_errors(self.path), self._commit_lock, _transaction(self._writer) as write:
             for key, value in parts.items():
                 if value is None:
@@ -113,6 +113,7 @@ class Store:
             for row in rows:
                 if _queue(write, row, now_s):
                     added, added_bytes = added + 1, added_bytes + len(row.payload)
+            write("INSERT OR REPLACE INTO meta VALUES ('age', ?)", (self._ages.stored(),))
         self._count(added, added_bytes)
         if added:
             self.wake.set()
@@ -139,6 +140,10 @@ class Store:
             write("DELETE FROM outbox WHERE payload IS NULL AND id <= (SELECT max(id) FROM outbox) - ?", (LEDGER_ROWS,))
         self._count(-count, -size)
 
+    def time_s(self) -> float:
+        """The time that `Pending.queued_at_s` is in: monotonic over restarts, nothing to do with the wall clock."""
+        return self._ages.now_s()
+
     def depth(self) -> int:
         """Messages not yet acknowledged."""
         return self._depth
@@ -152,7 +157,7 @@ class Store:
             first = self._drainer.execute(
                 "SELECT queued_at_s FROM outbox WHERE payload IS NOT NULL ORDER BY id LIMIT 1"
             ).fetchone()
-        return None if first is None else max(self._clock() - first[0], 0.0)
+        return None if first is None else max(self._ages.now_s() - first[0], 0.0)
 
     def shed(self, limits: StoreSettings, gap: Callable[[Shed], Row]) -> Shed | None:
         """Keep the outbox within its bounds. What is given up is counted in a message queued in the same transaction.
@@ -163,7 +168,7 @@ class Store:
         too_old = oldest_s is not None and oldest_s > limits.outbox_max_age_s
         if self._bytes <= limits.outbox_max_bytes and not too_old:
             return None
-        now_s = self._clock()
+        now_s = self._ages.now_s()
         with _plain_errors(self.path), self._commit_lock, _transaction(self._writer) as write:
             victims = shedding.too_old(write, now_s - limits.outbox_max_age_s)
             excess_bytes = self._bytes - shedding.total_bytes(victims) - limits.outbox_max_bytes
@@ -171,7 +176,8 @@ class Store:
                 victims += shedding.least_valuable(write, excess_bytes + limits.outbox_max_bytes // 10, victims)
             if not victims:
                 return None
-            shed = shedding.account(victims, "too old" if too_old else f"above {limits.outbox_max_bytes} bytes")
+            reason = "too old" if too_old else f"above {limits.outbox_max_bytes} bytes"
+            shed = shedding.account(victims, reason, self._ages.wall_ahead_s())
             for victim in victims:
                 write("DELETE FROM outbox WHERE id = ?", (victim.id,))
             row = gap(shed)

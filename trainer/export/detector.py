@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import BundledModel, Calibration, Precision
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import BundledModel, Calibration, Gate, Precision
 from trainer.data.records import spread
 from trainer.detector.frames import Frames, gather
 from trainer.detector.network import Detector, boxes_of, read_detector

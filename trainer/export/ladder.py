@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from edge_app.contract.bundle_manifest import Precision
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import Gate, Precision
 from trainer.errors import ConfigurationError, DataError
 from trainer.export import sensitivity
 from trainer.export.quantize import Ranges

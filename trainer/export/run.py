@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import Calibration, Precision
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import Calibration, Gate, Precision
 from trainer import checkpoint
 from trainer.data.records import spread
 from trainer.export import held_out, ladder, sensitivity

@@ -1,5 +1,6 @@
 """Aggregates: numbers of tiny worlds by hand, corrections with higher revisions, silence of dead cameras, restarts."""
 
+import json
 import random
 
 import numpy as np
@@ -140,6 +141,44 @@ def test_half_an_interval_is_not_an_interval():
     assert {message.camera for message in of(said, Flow)} == {"b", "c"}
 
 
+def test_a_kill_costs_no_more_coverage_than_its_last_step():
+    """Intervals of ten seconds, a kill and a start in the middle of each: every one of them is said."""
+    settings = SETTINGS.model_copy(update={"interval_s": 10, "minimum_coverage": 0.9})
+    world = World(settings=settings)
+    for second in range(15, 300, 10):
+        world.run(second)
+        world.restart()
+        world.now_s -= 1  # the step that was not committed is made again
+    world.run(300)
+    said = {message.interval_start_s for message in world.said if isinstance(message, Flow)}
+    assert said == {START_S + 10 * k for k in range(1, 29)}  # the first began before anybody watched
+    assert min(message.coverage for message in world.said if isinstance(message, Flow)) >= 0.9
+
+
+def test_a_hole_in_every_camera_is_named():
+    """Nobody knows what passed meanwhile; that the numbers are missing is said all the same."""
+    world = World()
+    world.run(30)
+    world.restart()
+    world.now_s += 200  # nobody ran
+    said = world.run(330)
+    assert of(said, Flow) == []
+    assert [message.missing_cameras for message in of(said, OriginDestination)] == [CAMERAS]
+
+
+def test_coverage_of_an_earlier_release_goes_on():
+    world = World()
+    world.run(59)
+    of_camera = {}
+    for key in [key for key in world.parts if key.startswith("aggregate/coverage/")]:
+        for camera, covered_s in json.loads(world.parts.pop(key)).items():
+            of_camera.setdefault(camera, {})[key.rpartition("/")[2]] = covered_s
+    world.parts["aggregate/coverage"] = json.dumps(of_camera).encode()
+    world.restart()
+    assert {message.camera for message in of(world.run(130), Flow)} == set(CAMERAS)
+    assert "aggregate/coverage" not in world.parts
+
+
 def test_a_late_match_and_its_retraction_are_revisions():
     world = World()
     world.run(1, [tracklet("a1", 5, 8), tracklet("b1", 18, 20), tracklet("a2", 6, 9)])
@@ -202,9 +241,8 @@ def random_history(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_restarts_change_nothing(seed, monkeypatch):
+def test_restarts_change_nothing(seed):
     """With every tick's parts committed, an application that starts anew each time says exactly the same."""
-    monkeypatch.setattr("edge_app.delivery.aggregate.SAVE_COVERAGE_EVERY_S", 0.0)
     settings = SETTINGS.model_copy(update={"minimum_coverage": 0.5})  # each restart costs a second of coverage
     steady, restarted = World(settings=settings), World(settings=settings)
     for second, tracklets, facts in random_history(seed):

@@ -11,7 +11,7 @@ import pytest
 from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.errors import ConfigurationError
-from edge_app.health.health import Health, HealthSettings, Latencies, clock_state, temperatures_celsius
+from edge_app.health.health import Health, HealthSettings, Latencies, temperatures_celsius
 from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.logs import LogSettings, configure
 from edge_app.store.store import Store
@@ -102,10 +102,6 @@ def test_thermal_zones_that_cannot_be_read_are_left_out(tmp_path):
         (tmp_path / name / "temp").write_text(value)
     assert temperatures_celsius(tmp_path) == {"cpu": 54.5, "cpu-thermal_zone1": 50.0}
     assert temperatures_celsius(tmp_path / "none") == {}
-
-
-def test_clock_state_is_one_of_the_contract():
-    assert clock_state() in ("ok", "unknown")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tiny_crops import write_market  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from edge_app.contract.bundle import read_bundle  # noqa: E402
-from edge_app.contract.messages import Gate  # noqa: E402
+from edge_app.contract.bundle_manifest import Gate  # noqa: E402
 from edge_app.contract.signature import read_public_key  # noqa: E402
 from trainer.checkpoint import save_model  # noqa: E402
 from trainer.cli import app  # noqa: E402
