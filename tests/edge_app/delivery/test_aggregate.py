@@ -13,6 +13,7 @@ from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.aggregate import Aggregates, AggregateSettings
 from edge_app.delivery.counting import MOST_FLOWS, Counted, flow
 from edge_app.delivery.outgoing import Letterhead
+from edge_app.store.parts import Parts
 from edge_app.types import Tracklet
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
@@ -59,7 +60,7 @@ class World:
         self.aggregates = Aggregates(settings, CAMERAS, LINKS)
 
     def restart(self):
-        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, self.parts)
+        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, Parts(self.parts))
 
     def run(self, until_s, tracklets=(), facts=()):
         said = []
