@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
@@ -31,9 +30,10 @@ from edge_app.perception.models import open_site_detector, open_site_embedder
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
-from edge_app.pipeline import DRAIN_STEP_S, PROGRESS, Association, Pipeline, Step
+from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
 from edge_app.sources.cameras import Cameras
 from edge_app.sources.clock import SteadyClock
+from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
 from edge_app.store.store import Store
@@ -72,7 +72,7 @@ class Node:
         self.detector, self.embedder, bundle_digest = open_models(config)
         self.store = Store(config.store.path, self.clock, self._lineage)
         opened.callback(self.store.close)
-        parts = self.store.load()
+        parts = Parts(self.store.load())
         self.letterhead = Letterhead(
             site=config.site,
             node=config.node,
@@ -93,8 +93,9 @@ class Node:
             Journal(saver, self.letterhead, aggregates, self.clock.wall),
             self.meter,
             carried_over,
-            **json.loads(parts.get(PROGRESS, b"{}")),
+            **progress_of(parts),
         )
+        self._say_losses(parts)
         self.cameras = Cameras(
             config.cameras,
             config.ticks.mode,
@@ -193,6 +194,14 @@ class Node:
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""
         return [status.last_error for status in self.cameras.states().values() if status.last_error]
+
+    def _say_losses(self, parts: Parts) -> None:
+        """State that cannot be read is set aside and begun anew; that, and what a damaged file cost, is published."""
+        if parts.unreadable:
+            for group, count in self.store.set_aside(parts.unreadable, self._gap).items():
+                reason = next(why for key, why in parts.unreadable.items() if key.startswith(group))
+                log.warning("stored state %s: %d cannot be read, and begin anew: %s", group, count, reason)
+        self.store.say_losses(self._gap)
 
     def _gap(self, shed: Shed) -> Row:
         return gap_row(self.letterhead, shed, self.clock.wall())

@@ -96,7 +96,7 @@ def _links(config: Site) -> str:
 
 
 def _store(config: Site) -> str:
-    from edge_app.store.store import check_store
+    from edge_app.store.opening import check_store
 
     return check_store(config.store.path)
 

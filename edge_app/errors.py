@@ -7,6 +7,8 @@ EdgeError                      70  a bug if it is raised itself
 │   ├── BrokerError            69  the MQTT broker cannot be reached
 │   │   └── BrokerRefusedError      77  the MQTT broker refuses this client (password, certificate, ACL)
 │   └── StoreError             74  the database cannot be opened or written
+│       ├── StoreDamagedError      74  the file was damaged while it was open; the next start salvages it
+│       └── StoreRefusedError      78  what lies at the store's path is not ours, or of a newer release
 └── ModelError                 65  a model or bundle is missing, damaged or not what the configuration says
 
 Exit codes follow sysexits.h. 65, 66, 77 and 78 do not get better by themselves: a systemd unit lists them in
@@ -57,6 +59,16 @@ class StoreError(WorldError):
     """The database cannot be opened or written."""
 
     exit_code = 74
+
+
+class StoreDamagedError(StoreError):
+    """The database file was damaged while it was open; the next start carries over what can be read."""
+
+
+class StoreRefusedError(StoreError):
+    """What lies at the store's path is not a store, or one of a newer release; it is left alone."""
+
+    exit_code = 78
 
 
 class ModelError(EdgeError):

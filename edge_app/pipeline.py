@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from edge_app.associate import codec, online
 from edge_app.associate.draft import Rules
@@ -22,17 +23,20 @@ from edge_app.clock import STEP_S
 from edge_app.delivery.journal import Journal
 from edge_app.meter import Meter
 from edge_app.perception.perception import Perception
+from edge_app.store.parts import Parts, sealed, unsealed
 from edge_app.types import Frame, Tracklet, View
 
 DRAIN_STEP_S = 0.5
 DELIVERING_S = 2.0  # a camera without a frame for this long says nothing about its traffic
 PROGRESS = "pipeline/progress"  # part: `now` and `positions` of a `Pipeline`, from which a restart goes on
+LATEST_S = 253402300799.0  # the year 9999
+_FORMAT = "crosslane.progress/2"
 
 
 class Association:
     """The pure association with its state, and what of it is not written yet."""
 
-    def __init__(self, rules: Rules, parts: Mapping[str, bytes]) -> None:
+    def __init__(self, rules: Rules, parts: Parts) -> None:
         self.rules = rules
         self.state: State = codec.load(parts)
         self._written = self.state
@@ -122,4 +126,18 @@ class Pipeline:
     def _parts(self) -> dict[str, bytes | None]:
         """Everything a restart needs: open tracks, what changed in the association, and where each camera stands."""
         progress = json.dumps({"now": self.now, "positions": self.positions}).encode()
-        return {**self.perception.snapshot(), **self.association.take_changes(), PROGRESS: progress}
+        changes = self.association.take_changes()
+        return {**self.perception.snapshot(), **changes, PROGRESS: sealed(_FORMAT, progress)}
+
+
+def progress_of(parts: Parts) -> dict[str, Any]:
+    """`now` and `positions` as they were written; nothing where they cannot be read."""
+    return parts.read(PROGRESS, _progress) or {}
+
+
+def _progress(stored: bytes) -> dict[str, Any]:
+    progress = json.loads(unsealed(stored, _FORMAT))
+    times = [progress["now"], *progress["positions"].values()]
+    if not all(isinstance(time_s, int | float) and 0 <= time_s < LATEST_S for time_s in times):
+        raise ValueError(f"times of {times}")
+    return {"now": float(progress["now"]), "positions": {name: float(at) for name, at in progress["positions"].items()}}

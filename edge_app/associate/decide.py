@@ -106,7 +106,7 @@ def _learn(draft: Draft, passage: Passage, verdict: Verdict) -> None:
         from_ = draft.passages[edge.from_]
         onward = {**from_.onward, edge.link: from_.onward.get(edge.link, 0.0) + probability}
         draft.passages[edge.from_] = replace(from_, onward=onward)
-        draft.gallery.learn(from_.camera, passage.camera, edge.similarity, probability)
+        draft.gallery.learn(from_, passage, edge.similarity, probability)
         link = draft.rules.by_id[edge.link]
         draft.links[edge.link] = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
     kept = tuple(e for e, p in zip(verdict.edges, verdict.probabilities, strict=True) if p >= FORGOTTEN)

@@ -52,12 +52,14 @@ class Proxy:
     """How one camera saw one identity last: the online form of O2CAP's camera-aware proxy."""
 
     track: str  # tracklet id
+    camera: str
+    embedding_version: str
     embeddings: Floats  # (M, D) float32, unit rows
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One vehicle in the gallery: at most one proxy per camera, all of one embedding version."""
+    """One vehicle in the gallery: at most one proxy per camera."""
 
     global_id: str
     proxies: dict[str, Proxy]  # by camera
@@ -75,12 +77,9 @@ class LinkModel:
 
 @dataclass(frozen=True, slots=True)
 class CameraModel:
-    """What a camera has taught us: how it colours embeddings, and how often somebody new appears."""
+    """What a camera has taught us of its traffic: how often somebody new appears."""
 
     id: str
-    version: str
-    mean: Floats  # (D,) float32, mean embedding
-    count: float  # tracklets behind the mean, capped so that old ones fade
     entries: float = 0.0  # decided tracklets, decayed with `since_s`
     new: float = 0.0  # those among them that began an identity
     watched_s: float = 0.0  # time behind both, decayed alike
@@ -88,12 +87,28 @@ class CameraModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """Histograms of similarities of one camera pair, or of all pairs (`*`). See `scores.py`."""
+class CameraMean:
+    """How a camera colours the embeddings of one version."""
 
-    id: str
+    camera: str
+    embedding_version: str
+    mean: Floats  # (D,) float32, mean embedding
+    count: float  # tracklets behind the mean, capped so that old ones fade
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Histograms of similarities of one camera pair, or of all pairs (`*`), under one embedder. See `scores.py`."""
+
+    pair: str
+    embedding_version: str
     genuine: NDArray[np.float64]  # (BINS,)
     impostor: NDArray[np.float64]  # (BINS,)
+
+
+def version_key(version: str, name: str) -> str:
+    """The key of what was learned under one embedder, of a camera or a pair of cameras."""
+    return f"{version}/{name}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,9 @@ class State:
     gallery: dict[str, Identity] = field(default_factory=dict)
     links: dict[str, LinkModel] = field(default_factory=dict)
     cameras: dict[str, CameraModel] = field(default_factory=dict)
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    means: dict[str, CameraMean] = field(default_factory=dict)  # by `version_key`
+    calibrations: dict[str, Calibration] = field(default_factory=dict)  # by `version_key`
+    versions: dict[str, float] = field(default_factory=dict)  # of embedders → capture time of the last passage of each
     identities: int = 0  # global ids given out under this boot
     boot: str = ""  # the boot `identities` counts for
     decided_at_s: float = 0.0  # capture time of the last decisions

@@ -13,6 +13,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from dataclasses import fields as fields_of
+from math import isfinite
 from typing import Any, TypeAlias
 
 from pydantic import Field
@@ -24,6 +26,7 @@ from edge_app.contract.envelope import uuid7
 from edge_app.delivery.counting import Counted, Link, Table, flow, origin_destination, travel_time
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.settings import Settings
+from edge_app.store.parts import Parts, sealed, unsealed
 from edge_app.types import Tracklet
 
 PREFIX = "aggregate/"
@@ -55,7 +58,7 @@ class Aggregates:
         settings: AggregateSettings,
         cameras: Sequence[str],
         links: Sequence[LinkSettings],
-        parts: Mapping[str, bytes] | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self._settings, self._cameras = settings, tuple(cameras)
         self._links = tuple(Link(link.id, link.from_camera, link.to_camera, link.transit.max_s) for link in links)
@@ -73,7 +76,7 @@ class Aggregates:
         self._changes: dict[str, bytes | None] = {}
         self._now_s: float | None = None
         self._looked_s = -1e18
-        self._load(parts or {})
+        self._load(parts or Parts())
 
     def update(
         self, tracklets: Iterable[Tracklet], facts: Iterable[Fact], delivering: Iterable[str], now_s: float
@@ -141,7 +144,7 @@ class Aggregates:
         """
         for interval in self._newly_covered:
             covered_s = {camera: of[interval] for camera, of in self._covered_s.items() if interval in of}
-            self._changes[f"{COVERAGE}/{interval}"] = json.dumps(covered_s).encode()
+            self._changes[f"{COVERAGE}/{interval}"] = _sealed("coverage", covered_s)
         self._newly_covered.clear()
         changes, self._changes = self._changes, {}
         return changes
@@ -159,7 +162,7 @@ class Aggregates:
         if not 0 < step_s <= LONGEST_STEP_S:
             return
         interval = self._interval_of(now_s)
-        for camera in delivering:
+        for camera in self._covered_s.keys() & set(delivering):  # one taken out of the configuration says nothing
             covered_s = self._covered_s[camera]
             if interval not in covered_s:
                 self._dirty.add(interval)
@@ -173,7 +176,7 @@ class Aggregates:
         self._table.passages[passage.id] = passage
         self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
         self._dirty |= {self._interval_of(passage.exit_s), self._interval_of(passage.entry_s)}
-        self._changes[f"{PREFIX}passage/{passage.id}"] = json.dumps(asdict(passage)).encode()
+        self._changes[f"{PREFIX}passage/{passage.id}"] = _sealed("counted", asdict(passage))
 
     def _connect(self, to_track: str, from_track: str | None) -> None:
         """`to_track` continues `from_track`, or begins a trip (None). What was forgotten stays as it was said."""
@@ -232,7 +235,7 @@ class Aggregates:
                 continue
             revision = before + 1
             self._said[key] = (revision, digest)
-            self._changes[f"{PREFIX}said/{key}"] = json.dumps(self._said[key]).encode()
+            self._changes[f"{PREFIX}said/{key}"] = _sealed("said", self._said[key])
             # decided again after a crash it is the same event: the id is made of what it is about
             event = f"{letterhead.node} {what} {start_s} {length_s} {revision} {digest}"
             envelope = letterhead.envelope(uuid7(start_s + length_s, event.encode()), now_s, wall_s)
@@ -268,26 +271,25 @@ class Aggregates:
         self._dirty.discard(interval)
         self._newly_covered.discard(interval)
 
-    def _load(self, parts: Mapping[str, bytes]) -> None:
-        for key, value in parts.items():
+    def _load(self, parts: Parts) -> None:
+        for key in parts.under(PREFIX):
             if key.startswith(PREFIX + "passage/"):
-                passage = Counted(**json.loads(value))
+                passage = parts.read(key, _counted)
+                if passage is None or key != f"{PREFIX}passage/{passage.id}":
+                    continue
                 self._table.passages[passage.id] = passage
                 self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
                 self._dirty.add(self._interval_of(passage.exit_s))
                 if passage.from_track is not None:
                     self._table.next[passage.from_track] = passage.id
             elif key.startswith(PREFIX + "said/"):
-                revision, digest = json.loads(value)
-                self._said[key.removeprefix(PREFIX + "said/")] = (revision, digest)
-            elif key.startswith(COVERAGE + "/"):
-                self._load_coverage(int(key.removeprefix(COVERAGE + "/")), json.loads(value))
-            elif key == COVERAGE:
-                for camera, covered_s in json.loads(value).items():
-                    for interval, one_s in covered_s.items():
-                        self._load_coverage(int(interval), {camera: one_s})
-                        self._newly_covered.add(int(interval))
-                self._changes[COVERAGE] = None
+                said = parts.read(key, _said)
+                if said is not None:
+                    self._said[key.removeprefix(PREFIX + "said/")] = said
+            elif key.startswith(COVERAGE + "/") and key.removeprefix(COVERAGE + "/").lstrip("-").isdigit():
+                self._load_coverage(int(key.removeprefix(COVERAGE + "/")), parts.read(key, _coverage) or {})
+            else:
+                parts.refuse(key, "this release knows no such part of the aggregates")
 
     def _load_coverage(self, interval: int, covered_s: Mapping[str, float]) -> None:
         """A camera that is no longer configured has none. Whether the interval was said is looked at again."""
@@ -295,3 +297,28 @@ class Aggregates:
         for camera, one_s in covered_s.items():
             if camera in self._covered_s:
                 self._covered_s[camera][interval] = one_s
+
+
+def _sealed(group: str, value: object) -> bytes:
+    return sealed(f"crosslane.{group}/2", json.dumps(value).encode())
+
+
+def _counted(stored: bytes) -> Counted:
+    """A field that this release added takes its default, one that it dropped is passed over."""
+    values = json.loads(unsealed(stored, "crosslane.counted/2"))
+    known = {field.name: values[field.name] for field in fields_of(Counted) if field.name in values}
+    for name in ("entry_s", "exit_s"):
+        if not isfinite(float(known[name])):
+            raise ValueError(f"{name} is {known[name]}")
+    if not all(isinstance(known[name], str) for name in ("id", "camera", "class_name", "entry_zone", "exit_zone")):
+        raise ValueError("a name is none")
+    return Counted(**known)
+
+
+def _said(stored: bytes) -> tuple[int, str]:
+    revision, digest = json.loads(unsealed(stored, "crosslane.said/2"))
+    return int(revision), str(digest)
+
+
+def _coverage(stored: bytes) -> dict[str, float]:
+    return {camera: float(one_s) for camera, one_s in json.loads(unsealed(stored, "crosslane.coverage/2")).items()}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge_app.errors import StoreError
 from edge_app.meter import Meter
 from edge_app.perception.area import Polygon, within
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
+from edge_app.store.parts import Parts
 from edge_app.types import Detector, Embedder, Frame, Tracklet, View
-
-log = logging.getLogger(__name__)
 
 TRACKS, LOOKS, TRACKLETS = "perception/tracks", "perception/looks", "perception/tracklets"
 
@@ -70,17 +67,14 @@ class Perception:
             TRACKLETS: self.builder.snapshot(),
         }
 
-    def restore(self, parts: Mapping[str, bytes]) -> list[Tracklet]:
+    def restore(self, parts: Parts) -> list[Tracklet]:
         """Go on where the last process stopped. Returns tracklets of tracks that cannot be continued."""
-        try:
-            if TRACKLETS in parts:
-                self.builder.restore(parts[TRACKLETS])
-            self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
-            lost = self.bank.restore(parts[TRACKS]) if TRACKS in parts else ()
-            if LOOKS in parts:
-                self.selector.restore(parts[LOOKS])
-        except StoreError as error:
-            log.warning("open tracks could not be carried over: %s", error)
-            self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
+        self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
+        parts.read(TRACKLETS, self.builder.restore)
+        if TRACKLETS in parts.unreadable:  # a track without its beginning is not gone on with
+            return []
+        lost = parts.read(TRACKS, self.bank.restore)
+        if lost is None:
             return self.builder.flush()
+        parts.read(LOOKS, self.selector.restore)  # without them an open track is looked at once more
         return self.builder.close(lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from edge_app.clock import Clock
@@ -65,7 +66,9 @@ class Ages:
 def opened(execute: Callable[..., Any], clock: Clock) -> Ages:
     """The store's time goes on. What a release without it queued begins to age now: its wall times may be of 2001."""
     stored = execute("SELECT value FROM meta WHERE key = 'age'").fetchone()
-    ages = Ages(clock, stored and stored[0])
-    if stored is None:
-        execute("UPDATE outbox SET queued_at_s = ?", (ages.now_s(),))
+    if stored is not None:
+        with suppress(ValueError, TypeError, KeyError):  # else the disk changed it
+            return Ages(clock, stored[0])
+    ages = Ages(clock, None)
+    execute("UPDATE outbox SET queued_at_s = ?", (ages.now_s(),))
     return ages

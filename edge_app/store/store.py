@@ -9,45 +9,27 @@ neither waits for the other longer than one short write.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
-import sqlite3
+import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from pydantic import Field
 
 from edge_app.clock import Clock
-from edge_app.errors import StoreError
 from edge_app.settings import Settings
-from edge_app.store import ages, shedding
+from edge_app.store import ages, aside, opening, shedding
+from edge_app.store.opening import plain_errors
 from edge_app.store.rows import Row, Shed
+from edge_app.store.salvage import LONGEST_REASON, LOSSES
+from edge_app.store.tables import transaction
 
-APPLICATION_ID = 0x43524F53  # "CROS", in the file's header
-SCHEMA_VERSION = 1
-BUSY_TIMEOUT_MS = 5000
+log = logging.getLogger(__name__)
+
 LEDGER_ROWS = 10_000  # so many sent event ids are remembered, lest an event decided twice is sent twice
-
-SCHEMA = """
-CREATE TABLE parts (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    queued_at_s REAL NOT NULL,  -- in the store's own time, see ages.py
-    bytes INTEGER NOT NULL,
-    payload BLOB                -- NULL once it was sent
-);
-CREATE INDEX outbox_pending ON outbox(id) WHERE payload IS NOT NULL;
-CREATE INDEX outbox_sent ON outbox(id) WHERE payload IS NULL;
-"""
 
 
 class StoreSettings(Settings):
@@ -74,37 +56,45 @@ class Store:
     """Opened once per process: every open counts one boot. Every method raises StoreError when the file fails."""
 
     def __init__(self, path: Path, clock: Clock | None = None, lineage: str | None = None) -> None:
-        """`lineage` begins the boot ids of a new database; random by default, so that ids are never used again."""
+        """`lineage` begins the boot ids of a new database; random by default, so that ids are never used again.
+
+        A damaged database is replaced by a new one with all that can be read of it; `say_losses` tells. Raises
+        `StoreRefusedError` for a file that is not ours, or of a newer release.
+        """
+        self._clock = clock or Clock()
         self.path = path
         self.wake = threading.Event()  # set after every commit that queued something
         self._commit_lock, self._drain_lock, self._count_lock = threading.Lock(), threading.Lock(), threading.Lock()
-        with _plain_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._only_process = _lock(path)
-            try:
-                self._writer = _connect(path, "FULL")
-                self.boot_id = _prepare(self._writer, secrets.token_hex(3) if lineage is None else lineage)
-                self._ages = ages.opened(self._writer.execute, clock or Clock())
-                self._drainer = _connect(path, "NORMAL")
+        with plain_errors(path):
+            opening.make_folder(path.parent)
+            self._only_process = opening.lock(path)
+            with ExitStack() as opened:
+                opened.callback(self._only_process.close)
+                self._writer, self.boot_id = opening.open_store(path, lineage, self._clock.wall())
+                opened.callback(self._writer.close)
+                self._ages = ages.opened(self._writer.execute, self._clock)
+                self._drainer = opening.connect(path, "NORMAL")
+                opened.callback(self._drainer.close)
+                self._set_damaged_messages_aside()
                 depth, size = self._writer.execute(
                     "SELECT count(*), coalesce(sum(bytes), 0) FROM outbox WHERE payload IS NOT NULL"
                 ).fetchone()
                 self._depth, self._bytes = int(depth), int(size)
-            except BaseException:
-                self._only_process.close()
-                raise
+                opening.mark(self._only_process)
+                opening.make_private(path)
+                opened.pop_all()
 
     def load(self) -> dict[str, bytes]:
         """Every part, as last committed."""
-        with _plain_errors(self.path), self._commit_lock:
-            return dict(self._writer.execute("SELECT key, value FROM parts"))
+        with plain_errors(self.path), self._commit_lock:
+            return dict(self._writer.execute("SELECT key, CAST(value AS BLOB) FROM parts"))
 
     def commit(self, parts: Mapping[str, bytes | None], rows: Sequence[Row] = ()) -> None:
         """Write parts (None deletes) and queue messages, all or nothing. Messages queued or sent before are skipped."""
         if not parts and not rows:
             return
         now_s, added, added_bytes = self._ages.now_s(), 0, 0
-        with _plain_errors(self.path), self._commit_lock, _transaction(self._writer) as write:
+        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
             for key, value in parts.items():
                 if value is None:
                     write("DELETE FROM parts WHERE key = ?", (key,))
@@ -120,7 +110,7 @@ class Store:
 
     def pending(self, limit: int, after_id: int = 0) -> list[Pending]:
         """The oldest unsent rows with a larger id, in the order they were queued."""
-        with _plain_errors(self.path), self._drain_lock:
+        with plain_errors(self.path), self._drain_lock:
             found = self._drainer.execute(
                 "SELECT id, kind, topic, queued_at_s, payload FROM outbox"
                 " WHERE payload IS NOT NULL AND id > ? ORDER BY id LIMIT ?",
@@ -131,7 +121,7 @@ class Store:
     def mark_sent(self, ids: Iterable[int]) -> None:
         """Call it with rows whose PUBACK arrived, and with no others."""
         count, size = 0, 0
-        with _plain_errors(self.path), self._drain_lock, _transaction(self._drainer) as write:
+        with plain_errors(self.path), self._drain_lock, transaction(self._drainer) as write:
             for row_id in ids:
                 sent = write("SELECT bytes FROM outbox WHERE id = ? AND payload IS NOT NULL", (row_id,)).fetchone()
                 if sent:
@@ -153,7 +143,7 @@ class Store:
 
     def oldest_unsent_s(self) -> float | None:
         """Age of the oldest unacknowledged message; None when there is none."""
-        with _plain_errors(self.path), self._drain_lock:
+        with plain_errors(self.path), self._drain_lock:
             first = self._drainer.execute(
                 "SELECT queued_at_s FROM outbox WHERE payload IS NOT NULL ORDER BY id LIMIT 1"
             ).fetchone()
@@ -169,7 +159,7 @@ class Store:
         if self._bytes <= limits.outbox_max_bytes and not too_old:
             return None
         now_s = self._ages.now_s()
-        with _plain_errors(self.path), self._commit_lock, _transaction(self._writer) as write:
+        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
             victims = shedding.too_old(write, now_s - limits.outbox_max_age_s)
             excess_bytes = self._bytes - shedding.total_bytes(victims) - limits.outbox_max_bytes
             if excess_bytes > 0:
@@ -185,12 +175,60 @@ class Store:
         self._count(1 - len(victims), len(row.payload) - shedding.total_bytes(victims))
         return shed
 
+    def set_aside(self, parts: Mapping[str, str], gap: Callable[[Shed], Row]) -> dict[str, int]:
+        """Parts that nobody can read, each with the reason, go to a table of their own; `gap` publishes how many of
+        which group (`associate/passages`) it were. Returns that count too."""
+        counts = Counter("/".join(key.split("/")[:2]) for key in parts)
+        now_s = self._clock.wall()
+        reason = f"stored state could not be read, and begins anew: {next(iter(parts.values()))}"
+        row = gap(Shed(dict(counts), now_s, now_s, reason[:LONGEST_REASON]))
+        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+            for key, why in parts.items():
+                aside.keep(write, now_s, why, "SELECT key, value FROM parts WHERE key = ?", key)
+                write("DELETE FROM parts WHERE key = ?", (key,))
+            added = _queue(write, row, self._ages.now_s())
+        self._count(added, len(row.payload) * added)
+        self.wake.set()
+        return dict(counts)
+
+    def say_losses(self, gap: Callable[[Shed], Row]) -> list[Shed]:
+        """What a damaged file cost, since it was last asked; `gap` publishes it, in the transaction that forgets it."""
+        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+            losses = [Shed(**loss) for loss in aside.losses(write)]
+            rows = [gap(loss) for loss in losses]
+            added = [row for row in rows if _queue(write, row, self._ages.now_s())]
+            write("DELETE FROM meta WHERE key = ?", (LOSSES,))
+        self._count(len(added), sum(len(row.payload) for row in added))
+        return losses
+
     def close(self) -> None:
         """The last call. A process that dies without it loses nothing."""
-        with _plain_errors(self.path), self._commit_lock, self._drain_lock:
+        with plain_errors(self.path), self._commit_lock, self._drain_lock:
             self._drainer.close()
             self._writer.close()
             self._only_process.close()
+
+    def _set_damaged_messages_aside(self) -> None:
+        """A message that the disk changed must neither be sent nor stop those behind it."""
+        damaged: list[tuple[int, str, float]] = []
+        columns = "id, kind, queued_at_s, CAST(event_id AS TEXT), CAST(topic AS TEXT), payload, checksum"
+        for row_id, kind, queued_at_s, event_id, topic, payload, checksum in self._writer.execute(
+            f"SELECT {columns} FROM outbox WHERE payload IS NOT NULL"
+        ):
+            if not aside.is_whole(Row(event_id, kind, topic, payload), checksum):
+                damaged.append((row_id, str(kind), queued_at_s))
+        if not damaged:
+            return
+        now_s, ahead_s = self._clock.wall(), self._ages.wall_ahead_s()
+        times_s = [at_s + ahead_s for _, _, at_s in damaged if isinstance(at_s, float)]
+        counts = dict(Counter(kind for _, kind, _ in damaged))
+        lost = Shed(counts, min(times_s, default=now_s), max(times_s, default=now_s), "unsent messages were damaged")
+        log.error("store %s: %d unsent messages were damaged and are set aside: %s", self.path, len(damaged), counts)
+        with transaction(self._writer) as write:
+            for row_id, _, _ in damaged:
+                aside.keep(write, now_s, lost.reason, "SELECT topic, payload FROM outbox WHERE id = ?", row_id)
+                write("DELETE FROM outbox WHERE id = ?", (row_id,))
+            aside.note(write, lost)
 
     def _count(self, rows: int, size: int) -> None:
         with self._count_lock:
@@ -198,103 +236,11 @@ class Store:
             self._bytes += size
 
 
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    """Every way in which a disk can fail, as one StoreError that says which file and why."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:  # a bug of ours, not of the disk
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"store {path}: {error}; is the disk full, read-only or damaged?") from error
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[shedding.Write]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection.execute
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk has rolled back already
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _lock(path: Path) -> IO[str]:
-    """Two applications on one store would send each other's messages and mix their states."""
-    lock = open(path.with_name(path.name + ".lock"), "w", encoding="utf-8")  # noqa: SIM115, kept open on purpose
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise StoreError(f"store {path}: another process is running on it; stop that one first") from error
-    return lock
-
-
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False)
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
-        raise StoreError(
-            f"store {path}: this file system offers journal mode {mode!r}, needed is 'wal'; use a local disk"
-        )
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA journal_size_limit = 16000000")
-    return connection
-
-
-def _check(connection: sqlite3.Connection) -> bool:
-    """True when the file has our tables, False when it is new; StoreError when it is foreign, newer or damaged."""
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        return False
-    if application_id != APPLICATION_ID:
-        raise StoreError("the store's file is a database of another application; configure another path")
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"the store's schema is version {version}, this release reads {SCHEMA_VERSION}; move it aside")
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if damage != "ok":
-        raise StoreError(f"the store's file is damaged ({damage}); move it aside to start with an empty one")
-    return True
-
-
-def _prepare(connection: sqlite3.Connection, lineage: str) -> str:
-    """Check the file, make the tables of a new one, count this boot. Returns the boot id."""
-    known = _check(connection)
-    with _transaction(connection) as write:
-        if not known:
-            for statement in filter(str.strip, SCHEMA.split(";\n")):
-                write(statement)
-            write(f"PRAGMA application_id = {APPLICATION_ID}")
-            write(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            write("INSERT INTO meta VALUES ('lineage', ?), ('boot', '0')", (lineage,))
-        write("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'boot'")
-        meta = dict(write("SELECT key, value FROM meta"))
-    return f"{meta['lineage']}.{meta['boot']}" if meta["lineage"] else str(meta["boot"])
-
-
 def _queue(write: shedding.Write, row: Row, now_s: float) -> bool:
     """False when this event was queued or sent before."""
     done = write(
-        "INSERT INTO outbox (event_id, kind, topic, queued_at_s, bytes, payload) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (event_id) DO NOTHING",
-        (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload),
+        "INSERT INTO outbox (event_id, kind, topic, queued_at_s, bytes, payload, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
+        (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload, aside.checksum(row)),
     )
     return done.rowcount == 1
-
-
-def check_store(path: Path) -> str:
-    """What `edge-app check` says of the store, without starting a boot. Raises StoreError when a start would fail."""
-    with _plain_errors(path):
-        if not path.exists():
-            folder = next(parent for parent in path.absolute().parents if parent.exists())
-            if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-                raise StoreError(f"store {path}: cannot be made, {folder} is not a folder that can be written")
-            return f"{path}: new"
-        with closing(_connect(path, "NORMAL")) as connection:
-            if not _check(connection):
-                return f"{path}: empty"
-            waiting = connection.execute("SELECT count(*) FROM outbox WHERE payload IS NOT NULL").fetchone()[0]
-            return f"{path}: {waiting} unsent messages"

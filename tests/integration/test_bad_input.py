@@ -134,7 +134,7 @@ def positions(store: Path) -> dict[str, float]:
             row = database.execute("SELECT value FROM parts WHERE key = ?", (PROGRESS,)).fetchone()
     except sqlite3.OperationalError:
         return {}
-    return json.loads(row[0])["positions"] if row else {}
+    return json.loads(row[0].split(b"\n", 1)[1])["positions"] if row else {}
 
 
 def test_check_lists_everything_that_is_wrong(group, real):

@@ -52,7 +52,7 @@ def test_what_is_no_configuration(refused):
 
 
 def test_a_store_that_cannot_be_used(refused):
-    refused["corrupt store"].assert_refused(74, "noise.db")
+    refused["corrupt store"].assert_refused(78, "noise.db")
     refused["no store"].assert_refused(74, "store.db")
     refused["no out"].assert_refused(74, "/proc/none/facts.jsonl")
 

@@ -14,6 +14,8 @@ from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.aggregate import Aggregates, AggregateSettings
 from edge_app.delivery.counting import MOST_FLOWS, Counted, flow
 from edge_app.delivery.outgoing import Letterhead
+from edge_app.store.parts import Parts, unsealed
+from edge_app.store.upgrade import upgraded
 from edge_app.types import Tracklet
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
@@ -60,7 +62,7 @@ class World:
         self.aggregates = Aggregates(settings, CAMERAS, LINKS)
 
     def restart(self):
-        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, self.parts)
+        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, Parts(self.parts))
 
     def run(self, until_s, tracklets=(), facts=()):
         said = []
@@ -171,12 +173,13 @@ def test_coverage_of_an_earlier_release_goes_on():
     world.run(59)
     of_camera = {}
     for key in [key for key in world.parts if key.startswith("aggregate/coverage/")]:
-        for camera, covered_s in json.loads(world.parts.pop(key)).items():
+        for camera, covered_s in json.loads(unsealed(world.parts.pop(key), "crosslane.coverage/2")).items():
             of_camera.setdefault(camera, {})[key.rpartition("/")[2]] = covered_s
-    world.parts["aggregate/coverage"] = json.dumps(of_camera).encode()
+    changes = upgraded({"aggregate/coverage": json.dumps(of_camera).encode()})
+    assert changes.pop("aggregate/coverage") is None
+    world.parts.update(changes)
     world.restart()
     assert {message.camera for message in of(world.run(130), Flow)} == set(CAMERAS)
-    assert "aggregate/coverage" not in world.parts
 
 
 def test_a_late_match_and_its_retraction_are_revisions():

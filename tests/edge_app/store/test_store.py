@@ -1,7 +1,6 @@
 """One file, one transaction: what a crash leaves behind is consistent; a full outbox gives up by the written order."""
 
 import multiprocessing
-import os
 import random
 import sqlite3
 import subprocess
@@ -16,9 +15,10 @@ import pytest
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.outgoing import Letterhead, gap_row
 from edge_app.errors import StoreError
+from edge_app.store.opening import check_store
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
-from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings, check_store
+from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
 
@@ -141,23 +141,6 @@ def test_two_applications_on_one_store_are_refused(tmp_path):
     Store(tmp_path / "s.db").close()
 
 
-def test_damaged_foreign_and_newer_files_are_refused(tmp_path):
-    (tmp_path / "damaged.db").write_bytes(b"not a database, but long enough to be looked at " * 30)
-    with pytest.raises(StoreError, match="not a database"):
-        Store(tmp_path / "damaged.db")
-    with sqlite3.connect(tmp_path / "foreign.db") as other:
-        other.execute("CREATE TABLE t (x)")
-    with pytest.raises(StoreError, match="another application"):
-        Store(tmp_path / "foreign.db")
-    Store(tmp_path / "newer.db").close()
-    with sqlite3.connect(tmp_path / "newer.db") as other:
-        other.execute("PRAGMA user_version = 9")
-    with pytest.raises(StoreError, match="version 9"):
-        Store(tmp_path / "newer.db")
-    with pytest.raises(StoreError, match=r"store /proc"):
-        Store(tmp_path.__class__("/proc/nowhere/s.db"))
-
-
 def test_a_check_starts_no_boot_and_disturbs_nobody(tmp_path):
     path = tmp_path / "deep" / "s.db"
     assert check_store(path).endswith("s.db: new")
@@ -174,26 +157,13 @@ def test_a_check_starts_no_boot_and_disturbs_nobody(tmp_path):
         check_store(tmp_path / "damaged.db")
 
 
-def test_a_damaged_page_is_found_at_open(tmp_path):
-    path = tmp_path / "s.db"
-    store = Store(path)
-    store.commit({f"part/{i}": os.urandom(3000) for i in range(200)})
-    store.close()
-    content = bytearray(path.read_bytes())
-    for page in range(2, len(content) // 4096 - 2, 3):
-        content[page * 4096 : page * 4096 + 64] = b"\xff" * 64
-    path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"damaged|malformed"):
-        Store(path)
-
-
 DISK_FULL = """
     import resource, sys
     from pathlib import Path
     from edge_app.errors import StoreError
     from edge_app.delivery.outgoing import Letterhead, gap_row
     from edge_app.store.saver import Saver
-    from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings, check_store
+    from edge_app.store.store import Store, StoreSettings
     store = Store(Path(sys.argv[1]))
     now = [0.0]
     gap = lambda shed: gap_row(Letterhead("s", "n", "1"), shed, 1.0)
@@ -235,7 +205,7 @@ def test_rows_kept_in_memory_are_bounded_and_their_loss_is_published(tmp_path, m
     now = [100.0]
     saver = Saver(store, StoreSettings(), gap, lambda: now[0])
     with sqlite3.connect(tmp_path / "s.db", isolation_level=None) as other:
-        monkeypatch.setattr("edge_app.store.store.BUSY_TIMEOUT_MS", 0)
+        monkeypatch.setattr("edge_app.store.opening.BUSY_TIMEOUT_MS", 0)
         other.execute("BEGIN IMMEDIATE")
         store._writer.execute("PRAGMA busy_timeout = 10")
         assert not saver.save(
