@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -73,6 +74,7 @@ class Aggregates:
         self._changes: dict[str, bytes | None] = {}
         self._now_s: float | None = None
         self._looked_s = -1e18
+        self._over = False  # nothing more will come: every trip has ended, and what was not seen is nobody's fault
         self._load(parts or {})
 
     def update(
@@ -121,6 +123,12 @@ class Aggregates:
                 self._dirty.discard(interval)
                 said += self._say(interval, letterhead, now_s, wall_s)
         return said
+
+    def finish(self, letterhead: Letterhead, wall_s: float) -> list[Aggregate]:
+        """The recordings are over: every interval with the coverage it got, the first and the last included."""
+        self._over = True
+        now_s = self._now_s or 0.0
+        return [one for k in sorted(self._known_intervals()) for one in self._say(k, letterhead, now_s, wall_s)]
 
     def take_changes(self) -> dict[str, bytes | None]:
         """The parts of the store that changed since the last call; None deletes.
@@ -192,7 +200,8 @@ class Aggregates:
     def _numbers(self, interval: int, now_s: float) -> Iterator[tuple[str, type[Aggregate], dict[str, Any]]]:
         """What there is to say about one interval: what it is about, its message, its fields."""
         coverage = {camera: self._coverage(camera, interval) for camera in self._cameras}
-        complete = [camera for camera, share in coverage.items() if share >= self._settings.minimum_coverage]
+        missing = sorted(name for name, share in coverage.items() if share < self._settings.minimum_coverage)
+        complete = [name for name, share in coverage.items() if (share if self._over else name not in missing)]
         left = [self._table.passages[one] for one in sorted(self._of_interval.get(interval, ()))]
         for camera in complete:
             yield f"flow/{camera}", Flow, flow(camera, coverage[camera], left)
@@ -203,8 +212,7 @@ class Aggregates:
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
         if any(coverage.values()):  # an interval with a hole in every camera is still said, with all of them named
-            pairs = origin_destination(left, self._table, self._patience_s, now_s)
-            missing = sorted(set(self._cameras) - set(complete))
+            pairs = origin_destination(left, self._table, self._patience_s, math.inf if self._over else now_s)
             yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
 
     def _say(self, interval: int, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
