@@ -17,7 +17,6 @@ from edge_app.contract.envelope import uuid7
 from edge_app.delivery.outgoing import Letterhead, gap_row
 from edge_app.errors import StoreError
 from edge_app.store.rows import Row, Shed
-from edge_app.store.saver import Saver
 from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings, check_store
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
@@ -207,64 +206,6 @@ def test_a_damaged_page_is_found_at_open(tmp_path):
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"damaged|malformed"):
         Store(path)
-
-
-DISK_FULL = """
-    import resource, sys
-    from pathlib import Path
-    from edge_app.errors import StoreError
-    from edge_app.delivery.outgoing import Letterhead, gap_row
-    from edge_app.store.saver import Saver
-    from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings, check_store
-    store = Store(Path(sys.argv[1]))
-    saver = Saver(store, StoreSettings(), lambda shed: gap_row(Letterhead("s", "n", "1"), shed, 1.0))
-    assert saver.save({"a": b"1"}, [], 0.0)
-    size = Path(sys.argv[1] + "-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50_000, resource.RLIM_INFINITY))
-    try:
-        store.commit({"big": b"x" * 200_000})
-    except StoreError as error:
-        assert "disk full" in str(error), error
-    else:
-        raise SystemExit("a full disk was not noticed")
-    assert not saver.save({"big": b"x" * 200_000}, [], 10.0)
-    assert not saver.save({"b": b"2"}, [], 10.5)
-    assert "disk full" in saver.problem
-    assert store.load() == {"a": b"1"}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert saver.save({}, [], 12.0)
-    assert saver.problem is None
-    assert set(store.load()) == {"a", "b", "big"}
-    store.close()
-"""
-
-
-def test_a_full_disk_stops_the_commit_not_the_pipeline(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(DISK_FULL), str(tmp_path / "s.db")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_rows_kept_in_memory_are_bounded_and_their_loss_is_published(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_app.store.saver.ROWS_IN_MEMORY", 10)
-    store = Store(tmp_path / "s.db")
-    saver = Saver(store, StoreSettings(), gap)
-    with sqlite3.connect(tmp_path / "s.db", isolation_level=None) as other:
-        monkeypatch.setattr("edge_app.store.store.BUSY_TIMEOUT_MS", 0)
-        other.execute("BEGIN IMMEDIATE")
-        store._writer.execute("PRAGMA busy_timeout = 10")
-        assert not saver.save(
-            {"a": b"1"}, [row(i, "match_provisional" if i % 2 else "match") for i in range(30)], 100.0
-        )
-        assert "locked" in (saver.problem or "")
-        other.execute("ROLLBACK")
-    assert saver.save({}, [row(99)], 102.0)
-    assert store.load() == {"a": b"1"}
-    pending = store.pending(99)
-    assert [one.kind for one in pending] == ["match"] * 11 + ["gap"]
-    assert b'"match_provisional":15' in pending[-1].payload
-    assert b'"match":5' in pending[-1].payload
-    store.close()
 
 
 def write_until_killed(path, ready):
