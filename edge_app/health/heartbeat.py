@@ -85,7 +85,8 @@ class Heartbeat:
         self._look_at_node(sick)
         now_s = time.monotonic()
         if now_s >= self._beat_at_s and self._publisher is not None:
-            self._beat_at_s = max(self._beat_at_s + self._settings.interval_s, now_s)
+            missed = (now_s - self._beat_at_s) // self._settings.interval_s  # a pause is not made up for
+            self._beat_at_s += (missed + 1) * self._settings.interval_s
             message = self._health.heartbeat(self._publisher.letterhead, self._store, self._clock())
             self._publisher.send(message)
 

@@ -4,9 +4,6 @@ import multiprocessing
 import os
 import random
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from contextlib import closing
