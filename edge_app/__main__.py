@@ -1,9 +1,9 @@
 """The `edge-app` command.
 
 Exit codes (sysexits.h): 0 done or stopped by a signal · 2 wrong command line · 65 a model or bundle is not usable ·
-66 a camera or file cannot be read · 69 the broker or another service is away · 70 a bug · 74 the disk · 77 the broker
-refuses this client · 78 the configuration is wrong. 65, 66, 77 and 78 do not get better by themselves: name them in
-systemd's RestartPreventExitStatus.
+66 a camera or file cannot be read · 69 the broker or another service is away · 70 a bug, or something hung at the end ·
+74 the disk · 77 the broker refuses this client · 78 the configuration is wrong. 65, 66, 77 and 78 do not get better by
+themselves: name them in systemd's RestartPreventExitStatus.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Seconds = Annotated[float, typer.Option(min=1.0, help="Simulated seconds.")]
 @cli.command()
 def run(config: Config) -> None:
     """Run one node until it is stopped, or until all its recordings have been played."""
-    from edge_app import app
     from edge_app.config import load
     from edge_app.logs import configure
+    from edge_app.run import run as run_site
 
     site = load(config)
     configure(site.logs)
-    app.run(site)
+    run_site(site)
 
 
 @cli.command()
@@ -91,7 +91,7 @@ def simulate(  # noqa: PLR0913, PLR0917  every option of a command is a paramete
 ) -> None:
     """Play a synthetic site: real messages about now, for a dashboard without cameras."""
     from edge_app.demo.play import Play
-    from edge_app.replay import Destination, simulate_site
+    from edge_app.demo.simulate import Destination, simulate_site
 
     files = {name: path for name, path in {"ca": ca, "certificate": certificate, "key": key}.items() if path}
     to = Destination(broker, node, user, password_env, files if tls or files else None)
@@ -137,6 +137,14 @@ def demo(
     from edge_app.demo.play import Play
 
     run_demo(Play("town", seed, difficulty, seconds, fidelity="frames"), out, headless, broker)
+
+
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def watch(arguments: typer.Context) -> None:
+    """Print what a broker delivers of a site: `edge-app watch BROKER`, and `--help` for more."""
+    from edge_app.demo.watch import main as watch_main
+
+    sys.exit(watch_main(arguments.args, "edge-app watch"))
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""The composition root: configuration → parts → threads → signals. The only file that wires."""
+"""The composition root: configuration → parts → threads. The only file that wires."""
 
 from __future__ import annotations
 
 import logging
-import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -19,11 +19,12 @@ from edge_app.delivery.aggregate import Aggregates
 from edge_app.delivery.journal import Journal
 from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
 from edge_app.delivery.publish import Publisher
-from edge_app.errors import SourceError
+from edge_app.errors import SourceError, StoreError
 from edge_app.health.health import Health
 from edge_app.health.heartbeat import Heartbeat
+from edge_app.health.pace import STUCK_S, Pace
 from edge_app.health.prometheus import PrometheusEndpoint
-from edge_app.health.watchdog import Watchdog, status_line
+from edge_app.health.watchdog import status_line
 from edge_app.meter import Meter
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.models import open_site_detector, open_site_embedder
@@ -31,8 +32,9 @@ from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
 from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
-from edge_app.sources.cameras import Cameras
+from edge_app.sources.cameras import Cameras, Tick
 from edge_app.sources.clock import SteadyClock
+from edge_app.stopping import close_within
 from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 
 BROKER_ANSWER_S = 5.0
 FLUSH_S = 10.0
+DISK_S = 60.0  # so long a disk that fails is waited for at the end of all recordings
+# What each part may take to close. With the step under way that is less than `stopping.STOP_WITHIN_S`.
+SAVE_S, PUBLISHER_S, CAMERAS_S, OTHERS_S = 1.5, 2.5, 2.5, 0.5
 
 
 class Node:
@@ -71,7 +76,7 @@ class Node:
         config = self.config
         self.detector, self.embedder, bundle_digest = open_models(config)
         self.store = Store(config.store.path, self.clock, self._lineage)
-        opened.callback(self.store.close)
+        opened.callback(close_within, OTHERS_S, "the store", self.store.close)
         parts = Parts(self.store.load())
         self.letterhead = Letterhead(
             site=config.site,
@@ -86,11 +91,13 @@ class Node:
         carried_over = self.perception.restore(parts)
         rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
-        saver = Saver(self.store, config.store, self._gap, self.clock.monotonic)
+        self.saver = Saver(self.store, config.store, self._gap, self.clock)
+        self.saver.start()
+        opened.callback(self.saver.close, OTHERS_S)
         self.pipeline = Pipeline(
             self.perception,
             Association(rules, parts),
-            Journal(saver, self.letterhead, aggregates, self.clock.wall),
+            Journal(self.saver, self.letterhead, aggregates, self.clock.wall),
             self.meter,
             carried_over,
             **progress_of(parts),
@@ -104,13 +111,47 @@ class Node:
             tick_s=config.ticks.tick_s,
             clock=SteadyClock(self.clock.wall, self.clock.monotonic),
         )
-        opened.callback(self.cameras.close)
-        self.health = Health([camera.id for camera in config.cameras], config.store.path.parent)
+        opened.callback(close_within, CAMERAS_S, "the cameras", self.cameras.close)
+        self._watch_health(opened)
+
+    def _watch_health(self, opened: ExitStack) -> None:
+        """Whoever hears of it: the broker, Prometheus and the log. A replay has its own account."""
+        config = self.config
+        pace = Pace(config.health.dropped_limit, max(STUCK_S, 2 * self._longest_tick_s()))
+        self.health = Health([camera.id for camera in config.cameras], config.store.path.parent, pace)
         self.publisher: Publisher | None = None
+        self.prometheus: PrometheusEndpoint | None = None
         if config.mqtt is not None:
             self.publisher = self._publish(config.mqtt, opened)
         if config.health.prometheus_port is not None:
-            opened.callback(PrometheusEndpoint(config.health, self.health, self.store).close)
+            self.prometheus = PrometheusEndpoint(config.health, self.health, self.store)
+            opened.callback(close_within, OTHERS_S, "the Prometheus endpoint", self.prometheus.close)
+        if self._lineage is None:
+            heartbeat = Heartbeat(
+                config.health,
+                self.health,
+                self.publisher,
+                self.store,
+                cameras=self.cameras.states,
+                problem=self._problem,
+                clock=self.clock.wall,
+            )
+            heartbeat.start()
+            opened.callback(heartbeat.close)
+
+    def _longest_tick_s(self) -> float:
+        """Seconds between two ticks that are paced; everything else comes more often."""
+        ticks = self.config.ticks
+        return ticks.tick_s / ticks.speed if ticks.mode == "lockstep" and ticks.speed else 0.0
+
+    def _problem(self) -> str | None:
+        """What ails this node beside its pipeline and its cameras."""
+        problems = [
+            self.saver.problem,
+            self.publisher and self.publisher.status.problem,
+            self.prometheus and self.prometheus.problem,
+        ]
+        return "; ".join(problem for problem in problems if problem) or None
 
     def _publish(self, mqtt: MqttSettings, opened: ExitStack) -> Publisher:
         """Connect and say who this is. Raises `BrokerRefusedError`; a broker that is away is waited for meanwhile."""
@@ -122,19 +163,8 @@ class Node:
         for page in self.letterhead.pages(birth):
             publisher.hold(page)
         publisher.start()
-        opened.callback(publisher.close)
+        opened.callback(close_within, PUBLISHER_S, "the broker's connection", publisher.close)
         publisher.raise_if_refused(BROKER_ANSWER_S)
-        heartbeat = Heartbeat(
-            config.health,
-            self.health,
-            publisher,
-            self.store,
-            cameras=self.cameras.states,
-            problem=lambda: self.pipeline.journal.problem or publisher.status.problem,
-            clock=self.clock.wall,
-        )
-        heartbeat.start()
-        opened.callback(heartbeat.close)
         return publisher
 
     def _perception(self) -> Perception:
@@ -156,25 +186,35 @@ class Node:
 
     def steps(self, stop: threading.Event) -> Iterator[Step]:
         """Run until stopped, or until every recording has been played and everything is decided."""
-        for step in self.pipeline.run(self.cameras.ticks(stop, self.pipeline.now or None)):
-            self._count(step)
-            yield step
+        for step in self.pipeline.run(self._ticks(stop)):
+            yield self._counted(step, stop)
         if not stop.is_set():
             yield from self._finish(stop)
+        self.health.pace.over()
         if stop.is_set():
             self.pipeline.save()
-        elif self.publisher is not None and not self.publisher.flush(FLUSH_S):
-            log.warning("%d messages wait in the store for the broker", self.store.depth())
+            if not self.saver.flush(SAVE_S):
+                log.warning("stopping without the last steps on the disk: %s", self.saver.problem or "it is slow")
+        else:
+            self._deliver(stop)
+
+    def _ticks(self, stop: threading.Event) -> Iterator[Tick]:
+        for tick in self.cameras.ticks(stop, self.pipeline.now or None):
+            self.health.pace.moved()
+            yield tick
 
     def _finish(self, stop: threading.Event) -> Iterator[Step]:
         """What is still open is decided at the pace of the recordings: no fact is said before its time."""
         speed = self.config.ticks.speed
         for step in self.pipeline.finish():
-            yield step
+            yield self._counted(step, stop)
             if stop.wait(DRAIN_STEP_S / speed if speed else 0.0):
                 return
+            self.health.pace.moved()
 
-    def _count(self, step: Step) -> None:
+    def _counted(self, step: Step, stop: threading.Event) -> Step:
+        """Recordings then wait for a disk that cannot follow; a live camera does not wait."""
+        self.health.processed(frame.camera for frame in step.frames)
         self.health.counters["messages_refused"] = self.letterhead.refusals.total
         for stage, seconds in step.seconds.items():
             if seconds:
@@ -185,11 +225,23 @@ class Node:
                 self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
                 if isinstance(fact, Match) and fact.state == "confirmed":
                     self.health.count(f"waited_for_{fact.waited_for}")
+        if self.config.ticks.mode == "lockstep":
+            self.saver.wait_for_room(stop)
+        return step
 
     def status(self) -> str:
         """How the node is doing, in one line."""
-        broker = self.publisher.status.problem if self.publisher is not None else None
-        return status_line(self.cameras.states(), self.pipeline.journal.problem or broker)
+        return status_line(self.cameras.states(), self._problem())
+
+    def _deliver(self, stop: threading.Event) -> None:
+        """Everything was played: all of it goes to the disk and, as far as the broker is there, to the broker.
+
+        Raises StoreError when the disk does not take it; nothing is lost then, a restart goes on from what it has.
+        """
+        if not _until(self.saver.flush, DISK_S, stop) and not stop.is_set():
+            raise StoreError(self.saver.problem or "the disk is too slow")
+        if self.publisher is not None and not _until(self.publisher.flush, FLUSH_S, stop):
+            log.warning("%d messages wait in the store for the broker", self.store.depth())
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""
@@ -226,21 +278,6 @@ def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
     return detector, embedder, bundle.digest
 
 
-def run(config: Site) -> None:
-    """`edge-app run`: until SIGTERM or SIGINT, or the end of all recordings."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    watchdog = Watchdog()
-    watchdog.starting("opening models, store and cameras")
-    with Node(config) as node:
-        for _ in node.steps(stop):
-            watchdog.step(node.status)
-        watchdog.stopping()
-        failed = [] if stop.is_set() else node.failed_cameras()
-    raise_for(failed)
-
-
 def raise_for(failed: list[str]) -> None:
     """SourceError naming every camera of `failed`."""
     if failed:
@@ -249,3 +286,12 @@ def raise_for(failed: list[str]) -> None:
 
 def _event_id(time_s: float, content: str) -> str:
     return uuid7(time_s, content.encode())
+
+
+def _until(flush: Callable[[float], bool], timeout_s: float, stop: threading.Event) -> bool:
+    """Flush for so long at most, and no longer than until stopped."""
+    until_s = time.monotonic() + timeout_s
+    while not flush(0.2):
+        if stop.is_set() or time.monotonic() > until_s:
+            return False
+    return True

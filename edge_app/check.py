@@ -48,6 +48,8 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"camera {camera.id}", lambda camera=camera: _camera(camera)  # type: ignore[misc]
     yield "links", lambda: _links(config)
     yield "store", lambda: _store(config)
+    if config.health.prometheus_port is not None:
+        yield "Prometheus", lambda: _prometheus(config)
     if config.mqtt is not None:
         yield "broker", lambda: _broker(config)
 
@@ -99,6 +101,12 @@ def _store(config: Site) -> str:
     from edge_app.store.opening import check_store
 
     return check_store(config.store.path)
+
+
+def _prometheus(config: Site) -> str:
+    from edge_app.health.prometheus import check_port
+
+    return check_port(config.health)
 
 
 def _broker(config: Site) -> str:

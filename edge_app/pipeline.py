@@ -5,7 +5,7 @@
         facts = association.step(tracklets, now, seen_until)   match | revision | unmatched; may be late
         journal.write(now, parts)                              state and outbox: one transaction
 
-Everything here happens on one thread, in capture time; decoding, drawing and MQTT have threads of their own.
+Everything here happens on one thread, in capture time; decoding, drawing, the disk and MQTT have threads of their own.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from edge_app.associate import codec, online
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact
 from edge_app.associate.state import State, shifted
 from edge_app.clock import STEP_S
-from edge_app.delivery.journal import Journal
+from edge_app.delivery.aggregate import Aggregate
 from edge_app.meter import Meter
-from edge_app.perception.perception import Perception
 from edge_app.store.parts import Parts, sealed, unsealed
 from edge_app.types import Frame, Tracklet, View
 
@@ -31,6 +30,32 @@ DELIVERING_S = 2.0  # a camera without a frame for this long says nothing about 
 PROGRESS = "pipeline/progress"  # part: `now` and `positions` of a `Pipeline`, from which a restart goes on
 LATEST_S = 253402300799.0  # the year 9999
 _FORMAT = "crosslane.progress/2"
+
+
+class Sees(Protocol):
+    """Frames in, finished tracklets out; see `Perception`."""
+
+    def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]: ...
+
+    def end(self) -> list[Tracklet]: ...
+
+    def seen_until(self, now: float) -> dict[str, float]: ...
+
+    def snapshot(self) -> dict[str, bytes | None]: ...
+
+
+class Writes(Protocol):
+    """Takes down what was concluded; see `Journal`."""
+
+    def note(self, now: float, tracklets: list[Tracklet], facts: list[Fact], delivering: Iterable[str]) -> None: ...
+
+    def set_back(self, now: float) -> None: ...
+
+    def is_due(self, now: float) -> bool: ...
+
+    def write(self, now: float, parts: Mapping[str, bytes | None]) -> list[Aggregate]: ...
+
+    def finish(self, now: float, parts: Mapping[str, bytes | None]) -> list[Aggregate]: ...
 
 
 class Association:
@@ -69,6 +94,7 @@ class Step:
     views: list[View]
     tracklets: list[Tracklet]
     facts: list[Fact]
+    aggregates: list[Aggregate]  # those that became due with it
     seconds: dict[str, float]  # by stage
 
 
@@ -76,13 +102,14 @@ class Step:
 class Pipeline:
     """One node's perception, association and journal, in step."""
 
-    perception: Perception
+    perception: Sees
     association: Association
-    journal: Journal
+    journal: Writes
     meter: Meter
     carried_over: list[Tracklet] = field(default_factory=list)  # what `Perception.restore` could not continue
     positions: dict[str, float] = field(default_factory=dict)  # camera → capture time of its last frame
     now: float = 0.0  # capture time of the last step
+    over: bool = field(default=False, init=False)  # no camera delivers any more
 
     def run(self, ticks: Iterable[tuple[float, list[Frame]]]) -> Iterator[Step]:
         """One `Step` per tick."""
@@ -94,10 +121,14 @@ class Pipeline:
             yield self._conclude(now, frames, views, tracklets)
 
     def finish(self) -> Iterator[Step]:
-        """The recordings are over: close every track and let time pass until everything is decided."""
+        """The recordings are over: close every track, let time pass until everything is decided, close the books."""
+        self.over = True
         yield self._conclude(self.now, [], [], self.perception.end())
         while self.association.undecided:
             yield self._conclude(self.now + DRAIN_STEP_S, [], [], [])
+        with self.meter.stage("commit"):
+            aggregates = self.journal.finish(self.now, self._parts())
+        yield Step(self.now, [], [], [], [], aggregates, self.meter.take())
 
     def save(self) -> None:
         """Stopped in the middle: the open tracks go on after the next start."""
@@ -117,11 +148,14 @@ class Pipeline:
             facts = self.association.step(tracklets, now, self.perception.seen_until(now))
         self.positions.update({frame.camera: frame.time_s for frame in frames})
         with self.meter.stage("commit"):
-            delivering = [camera for camera, time_s in self.positions.items() if now - time_s <= DELIVERING_S]
-            self.journal.note(now, tracklets, facts, delivering)
-            if self.journal.is_due(now):
-                self.journal.write(now, self._parts())
-        return Step(now, frames, views, tracklets, facts, self.meter.take())
+            self.journal.note(now, tracklets, facts, self._delivering(now))
+            aggregates = self.journal.write(now, self._parts()) if self.journal.is_due(now) else []
+        return Step(now, frames, views, tracklets, facts, aggregates, self.meter.take())
+
+    def _delivering(self, now: float) -> list[str]:
+        if self.over:
+            return []
+        return [camera for camera, time_s in self.positions.items() if now - time_s <= DELIVERING_S]
 
     def _parts(self) -> dict[str, bytes | None]:
         """Everything a restart needs: open tracks, what changed in the association, and where each camera stands."""

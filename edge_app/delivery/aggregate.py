@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from dataclasses import fields as fields_of
-from math import isfinite
 from typing import Any, TypeAlias
 
 from pydantic import Field
@@ -24,14 +23,13 @@ from edge_app.associate.settings import LinkSettings
 from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.counting import Counted, Link, Table, flow, origin_destination, travel_time
+from edge_app.delivery.coverage import COVERAGE, Coverage, read_counted, read_coverage, read_said, stored
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.settings import Settings
-from edge_app.store.parts import Parts, sealed, unsealed
+from edge_app.store.parts import Parts
 from edge_app.types import Tracklet
 
 PREFIX = "aggregate/"
-LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
-COVERAGE = PREFIX + "coverage"  # of earlier releases: all intervals in one part; now a part each behind a slash
 
 
 class AggregateSettings(Settings):
@@ -69,20 +67,20 @@ class Aggregates:
         }
         self._table = Table()
         self._of_interval: dict[int, set[str]] = defaultdict(set)  # ids of what left in it
-        self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in self._cameras}
+        self._coverage = Coverage(self._cameras, settings.interval_s)
         self._said: dict[str, tuple[int, str]] = {}  # `{interval}/{what}` → revision, digest of the numbers
         self._dirty: set[int] = set()
-        self._newly_covered: set[int] = set()  # intervals whose coverage is not committed
         self._changes: dict[str, bytes | None] = {}
-        self._now_s: float | None = None
         self._looked_s = -1e18
+        self._over = False  # nothing more will come: every trip has ended, and what was not seen is nobody's fault
         self._load(parts or Parts())
 
     def update(
         self, tracklets: Iterable[Tracklet], facts: Iterable[Fact], delivering: Iterable[str], now_s: float
     ) -> None:
         """New passages, new facts, and the cameras that delivered since the last call. Provisional facts count not."""
-        self._cover(delivering, now_s)
+        if self._coverage.add(delivering, now_s):
+            self._dirty.add(self._interval_of(now_s))
         for one in tracklets:
             self._put(
                 Counted(
@@ -125,6 +123,12 @@ class Aggregates:
                 said += self._say(interval, letterhead, now_s, wall_s)
         return said
 
+    def finish(self, letterhead: Letterhead, wall_s: float) -> list[Aggregate]:
+        """The recordings are over: every interval with the coverage it got, the first and the last included."""
+        self._over = True
+        now_s = self._coverage.now_s or 0.0
+        return [one for k in sorted(self._known_intervals()) for one in self._say(k, letterhead, now_s, wall_s)]
+
     def set_back(self, now_s: float) -> None:
         """The clock returned to an earlier time: what was counted beyond it is forgotten.
 
@@ -135,48 +139,25 @@ class Aggregates:
         for interval in [one for one in self._known_intervals() if one > self._interval_of(now_s)]:
             self._of_interval.pop(interval, None)
             self._uncover(interval)
-        self._now_s, self._looked_s = None, -1e18
+        self._coverage.pause()
+        self._looked_s = -1e18
 
     def take_changes(self) -> dict[str, bytes | None]:
-        """The parts of the store that changed since the last call; None deletes.
-
-        Coverage goes with every commit, as the interval that was just added to: a kill costs the last step, no more.
-        """
-        for interval in self._newly_covered:
-            covered_s = {camera: of[interval] for camera, of in self._covered_s.items() if interval in of}
-            self._changes[f"{COVERAGE}/{interval}"] = _sealed("coverage", covered_s)
-        self._newly_covered.clear()
+        """The parts of the store that changed since the last call; None deletes."""
         changes, self._changes = self._changes, {}
-        return changes
+        return {**changes, **self._coverage.take_changes()}
 
     def _known_intervals(self) -> set[int]:
-        covered = {interval for by_interval in self._covered_s.values() for interval in by_interval}
-        return covered | set(self._of_interval)
+        return self._coverage.intervals | set(self._of_interval)
 
     def _interval_of(self, time_s: float) -> int:
         return int(time_s // self._settings.interval_s)
-
-    def _cover(self, delivering: Iterable[str], now_s: float) -> None:
-        step_s = 0.0 if self._now_s is None else now_s - self._now_s
-        self._now_s = now_s
-        if not 0 < step_s <= LONGEST_STEP_S:
-            return
-        interval = self._interval_of(now_s)
-        for camera in self._covered_s.keys() & set(delivering):  # one taken out of the configuration says nothing
-            covered_s = self._covered_s[camera]
-            if interval not in covered_s:
-                self._dirty.add(interval)
-            covered_s[interval] = covered_s.get(interval, 0.0) + step_s
-            self._newly_covered.add(interval)
-
-    def _coverage(self, camera: str, interval: int) -> float:
-        return min(self._covered_s[camera].get(interval, 0.0) / self._settings.interval_s, 1.0)
 
     def _put(self, passage: Counted) -> None:
         self._table.passages[passage.id] = passage
         self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
         self._dirty |= {self._interval_of(passage.exit_s), self._interval_of(passage.entry_s)}
-        self._changes[f"{PREFIX}passage/{passage.id}"] = _sealed("counted", asdict(passage))
+        self._changes[f"{PREFIX}passage/{passage.id}"] = stored("counted", asdict(passage))
 
     def _connect(self, to_track: str, from_track: str | None) -> None:
         """`to_track` continues `from_track`, or begins a trip (None). What was forgotten stays as it was said."""
@@ -206,8 +187,9 @@ class Aggregates:
 
     def _numbers(self, interval: int, now_s: float) -> Iterator[tuple[str, type[Aggregate], dict[str, Any]]]:
         """What there is to say about one interval: what it is about, its message, its fields."""
-        coverage = {camera: self._coverage(camera, interval) for camera in self._cameras}
-        complete = [camera for camera, share in coverage.items() if share >= self._settings.minimum_coverage]
+        coverage = {camera: self._coverage.share(camera, interval) for camera in self._cameras}
+        missing = sorted(name for name, share in coverage.items() if share < self._settings.minimum_coverage)
+        complete = [name for name, share in coverage.items() if (share if self._over else name not in missing)]
         left = [self._table.passages[one] for one in sorted(self._of_interval.get(interval, ()))]
         for camera in complete:
             yield f"flow/{camera}", Flow, flow(camera, coverage[camera], left)
@@ -218,8 +200,7 @@ class Aggregates:
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
         if any(coverage.values()):  # an interval with a hole in every camera is still said, with all of them named
-            pairs = origin_destination(left, self._table, self._patience_s, now_s)
-            missing = sorted(set(self._cameras) - set(complete))
+            pairs = origin_destination(left, self._table, self._patience_s, math.inf if self._over else now_s)
             yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
 
     def _say(self, interval: int, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
@@ -235,7 +216,7 @@ class Aggregates:
                 continue
             revision = before + 1
             self._said[key] = (revision, digest)
-            self._changes[f"{PREFIX}said/{key}"] = _sealed("said", self._said[key])
+            self._changes[f"{PREFIX}said/{key}"] = stored("said", self._said[key])
             # decided again after a crash it is the same event: the id is made of what it is about
             event = f"{letterhead.node} {what} {start_s} {length_s} {revision} {digest}"
             envelope = letterhead.envelope(uuid7(start_s + length_s, event.encode()), now_s, wall_s)
@@ -265,16 +246,13 @@ class Aggregates:
         self._changes[f"{PREFIX}passage/{passage_id}"] = None
 
     def _uncover(self, interval: int) -> None:
-        for covered_s in self._covered_s.values():
-            covered_s.pop(interval, None)
-        self._changes[f"{COVERAGE}/{interval}"] = None
+        self._coverage.forget(interval)
         self._dirty.discard(interval)
-        self._newly_covered.discard(interval)
 
     def _load(self, parts: Parts) -> None:
         for key in parts.under(PREFIX):
             if key.startswith(PREFIX + "passage/"):
-                passage = parts.read(key, _counted)
+                passage = parts.read(key, read_counted)
                 if passage is None or key != f"{PREFIX}passage/{passage.id}":
                     continue
                 self._table.passages[passage.id] = passage
@@ -283,42 +261,12 @@ class Aggregates:
                 if passage.from_track is not None:
                     self._table.next[passage.from_track] = passage.id
             elif key.startswith(PREFIX + "said/"):
-                said = parts.read(key, _said)
+                said = parts.read(key, read_said)
                 if said is not None:
                     self._said[key.removeprefix(PREFIX + "said/")] = said
             elif key.startswith(COVERAGE + "/") and key.removeprefix(COVERAGE + "/").lstrip("-").isdigit():
-                self._load_coverage(int(key.removeprefix(COVERAGE + "/")), parts.read(key, _coverage) or {})
+                interval = int(key.removeprefix(COVERAGE + "/"))
+                self._coverage.load(interval, parts.read(key, read_coverage) or {})
+                self._dirty.add(interval)  # whether it was said is looked at again
             else:
                 parts.refuse(key, "this release knows no such part of the aggregates")
-
-    def _load_coverage(self, interval: int, covered_s: Mapping[str, float]) -> None:
-        """A camera that is no longer configured has none. Whether the interval was said is looked at again."""
-        self._dirty.add(interval)
-        for camera, one_s in covered_s.items():
-            if camera in self._covered_s:
-                self._covered_s[camera][interval] = one_s
-
-
-def _sealed(group: str, value: object) -> bytes:
-    return sealed(f"crosslane.{group}/2", json.dumps(value).encode())
-
-
-def _counted(stored: bytes) -> Counted:
-    """A field that this release added takes its default, one that it dropped is passed over."""
-    values = json.loads(unsealed(stored, "crosslane.counted/2"))
-    known = {field.name: values[field.name] for field in fields_of(Counted) if field.name in values}
-    for name in ("entry_s", "exit_s"):
-        if not isfinite(float(known[name])):
-            raise ValueError(f"{name} is {known[name]}")
-    if not all(isinstance(known[name], str) for name in ("id", "camera", "class_name", "entry_zone", "exit_zone")):
-        raise ValueError("a name is none")
-    return Counted(**known)
-
-
-def _said(stored: bytes) -> tuple[int, str]:
-    revision, digest = json.loads(unsealed(stored, "crosslane.said/2"))
-    return int(revision), str(digest)
-
-
-def _coverage(stored: bytes) -> dict[str, float]:
-    return {camera: float(one_s) for camera, one_s in json.loads(unsealed(stored, "crosslane.coverage/2")).items()}

@@ -1,6 +1,6 @@
 """An independent MQTT subscriber: prints matches as the broker delivers them.
 
-    python -m edge_app.demo.watch localhost:1883
+    edge-app watch localhost:1883
 
 It shares nothing with the application but the contract: a process, a connection and a client of its own. It works with
 any broker and any number of nodes. Repeats are dropped by event_id, as every subscriber should. The demo runs it with
@@ -147,8 +147,8 @@ def stop_on_signals(until_offline: bool) -> threading.Event:
     return stop
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m edge_app.demo.watch", description="Prints matches as they arrive.")
+def main(arguments: list[str] | None = None, prog: str = "python -m edge_app.demo.watch") -> int:
+    parser = argparse.ArgumentParser(prog=prog, description="Prints matches as they arrive.")
     parser.add_argument("broker", help="host:port of the MQTT broker")
     parser.add_argument("--topic", default=f"{ROOT}/#", help="listen below this topic only (default: %(default)s)")
     parser.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")

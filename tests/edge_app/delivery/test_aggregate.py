@@ -157,6 +157,21 @@ def test_a_kill_costs_no_more_coverage_than_its_last_step():
     assert min(message.coverage for message in world.said if isinstance(message, Flow)) >= 0.9
 
 
+def test_the_end_of_all_recordings_says_what_is_left_with_its_true_coverage(validate):
+    world = World()
+    said = world.run(90, [tracklet("a1", 65, 68), tracklet("b1", 80, 82)], [unmatched("a1"), match("a1", "b1")])
+    assert of(said, Flow, 60) == []
+    last = world.aggregates.finish(LETTERHEAD, world.now_s)
+    for message in last:
+        validate(topic_of(message, "demo"), encode(message))
+    assert [(m.camera, m.coverage) for m in of(last, Flow, 60)] == [(name, 0.517) for name in CAMERAS]
+    assert [m.n for m in of(last, TravelTime, 60)] == [1, 0, 0]
+    (trips,) = of(last, OriginDestination, 60)
+    assert [(pair.origin, pair.destination) for pair in trips.pairs] == [("a", "b")]
+    assert trips.missing_cameras == CAMERAS  # none of them saw the whole interval
+    assert world.aggregates.finish(LETTERHEAD, world.now_s) == []
+
+
 def test_a_hole_in_every_camera_is_named():
     """Nobody knows what passed meanwhile; that the numbers are missing is said all the same."""
     world = World()

@@ -3,9 +3,6 @@
 import multiprocessing
 import random
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from contextlib import closing
@@ -17,7 +14,6 @@ from edge_app.delivery.outgoing import Letterhead, gap_row
 from edge_app.errors import StoreError
 from edge_app.store.opening import check_store
 from edge_app.store.rows import Row, Shed
-from edge_app.store.saver import Saver
 from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
@@ -155,72 +151,6 @@ def test_a_check_starts_no_boot_and_disturbs_nobody(tmp_path):
     (tmp_path / "damaged.db").write_bytes(b"not a database, but long enough to be looked at " * 30)
     with pytest.raises(StoreError, match="not a database"):
         check_store(tmp_path / "damaged.db")
-
-
-DISK_FULL = """
-    import resource, sys
-    from pathlib import Path
-    from edge_app.errors import StoreError
-    from edge_app.delivery.outgoing import Letterhead, gap_row
-    from edge_app.store.saver import Saver
-    from edge_app.store.store import Store, StoreSettings
-    store = Store(Path(sys.argv[1]))
-    now = [0.0]
-    gap = lambda shed: gap_row(Letterhead("s", "n", "1"), shed, 1.0)
-    saver = Saver(store, StoreSettings(), gap, lambda: now[0])
-    assert saver.save({"a": b"1"}, [], 0.0)
-    size = Path(sys.argv[1] + "-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50_000, resource.RLIM_INFINITY))
-    try:
-        store.commit({"big": b"x" * 200_000})
-    except StoreError as error:
-        assert "disk full" in str(error), error
-    else:
-        raise SystemExit("a full disk was not noticed")
-    now[0] = 10.0
-    assert not saver.save({"big": b"x" * 200_000}, [], 10.0)
-    now[0] = 10.5
-    assert not saver.save({"b": b"2"}, [], -3600.0)
-    assert "disk full" in saver.problem
-    assert store.load() == {"a": b"1"}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert not saver.save({}, [], 1e9)  # the wall clock was set, and says nothing of how long ago that was
-    now[0] = 12.0
-    assert saver.save({}, [], -3600.0)
-    assert saver.problem is None
-    assert set(store.load()) == {"a", "b", "big"}
-    store.close()
-"""
-
-
-def test_a_full_disk_stops_the_commit_not_the_pipeline(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(DISK_FULL), str(tmp_path / "s.db")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_rows_kept_in_memory_are_bounded_and_their_loss_is_published(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_app.store.saver.ROWS_IN_MEMORY", 10)
-    store = Store(tmp_path / "s.db")
-    now = [100.0]
-    saver = Saver(store, StoreSettings(), gap, lambda: now[0])
-    with sqlite3.connect(tmp_path / "s.db", isolation_level=None) as other:
-        monkeypatch.setattr("edge_app.store.opening.BUSY_TIMEOUT_MS", 0)
-        other.execute("BEGIN IMMEDIATE")
-        store._writer.execute("PRAGMA busy_timeout = 10")
-        assert not saver.save(
-            {"a": b"1"}, [row(i, "match_provisional" if i % 2 else "match") for i in range(30)], 100.0
-        )
-        assert "locked" in (saver.problem or "")
-        other.execute("ROLLBACK")
-    now[0] = 102.0
-    assert saver.save({}, [row(99)], 102.0)
-    assert store.load() == {"a": b"1"}
-    pending = store.pending(99)
-    assert [one.kind for one in pending] == ["match"] * 11 + ["gap"]
-    assert b'"match_provisional":15' in pending[-1].payload
-    assert b'"match":5' in pending[-1].payload
-    store.close()
 
 
 def write_until_killed(path, ready):
