@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_world import DIMENSION, link, look, rules, stream, tracklet
+from tiny_world import DIMENSION, link, look, rules, seen_by, stream, tracklet
 
 from edge_app.associate import codec, online, scores
 from edge_app.associate.draft import Rules
@@ -18,14 +18,6 @@ from edge_app.store.parts import Parts
 from edge_app.types import Tracklet
 
 AB = link("a", "b", 10.0)
-
-
-def seen_by(one: Tracklet, version: str, dimension: int = DIMENSION) -> Tracklet:
-    """The same passage as another network sees it: its own rotation of what there is to see, cut to its dimension."""
-    turn = np.linalg.qr(np.random.default_rng(len(version) + ord(version[-1])).normal(size=(DIMENSION, DIMENSION)))[0]
-    rows = (one.embeddings @ turn[:, :dimension]).astype(np.float32)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-9))
-    return dataclasses.replace(one, embeddings=rows, embedding_version=version)
 
 
 def restarted(state: State) -> State:
