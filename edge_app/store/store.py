@@ -21,7 +21,7 @@ from pydantic import Field
 
 from edge_app.clock import Clock
 from edge_app.settings import Settings
-from edge_app.store import ages, aside, opening, shedding
+from edge_app.store import ages, opening, shedding, unreadable
 from edge_app.store.opening import plain_errors
 from edge_app.store.rows import Row, Shed
 from edge_app.store.salvage import LONGEST_REASON, LOSSES
@@ -184,7 +184,7 @@ class Store:
         row = gap(Shed(dict(counts), now_s, now_s, reason[:LONGEST_REASON]))
         with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
             for key, why in parts.items():
-                aside.keep(write, now_s, why, "SELECT key, value FROM parts WHERE key = ?", key)
+                unreadable.keep(write, now_s, why, "SELECT key, value FROM parts WHERE key = ?", key)
                 write("DELETE FROM parts WHERE key = ?", (key,))
             added = _queue(write, row, self._ages.now_s())
         self._count(added, len(row.payload) * added)
@@ -194,7 +194,7 @@ class Store:
     def say_losses(self, gap: Callable[[Shed], Row]) -> list[Shed]:
         """What a damaged file cost, since it was last asked; `gap` publishes it, in the transaction that forgets it."""
         with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
-            losses = [Shed(**loss) for loss in aside.losses(write)]
+            losses = [Shed(**loss) for loss in unreadable.losses(write)]
             rows = [gap(loss) for loss in losses]
             added = [row for row in rows if _queue(write, row, self._ages.now_s())]
             write("DELETE FROM meta WHERE key = ?", (LOSSES,))
@@ -215,7 +215,7 @@ class Store:
         for row_id, kind, queued_at_s, event_id, topic, payload, checksum in self._writer.execute(
             f"SELECT {columns} FROM outbox WHERE payload IS NOT NULL"
         ):
-            if not aside.is_whole(Row(event_id, kind, topic, payload), checksum):
+            if not unreadable.is_whole(Row(event_id, kind, topic, payload), checksum):
                 damaged.append((row_id, str(kind), queued_at_s))
         if not damaged:
             return
@@ -226,9 +226,9 @@ class Store:
         log.error("store %s: %d unsent messages were damaged and are set aside: %s", self.path, len(damaged), counts)
         with transaction(self._writer) as write:
             for row_id, _, _ in damaged:
-                aside.keep(write, now_s, lost.reason, "SELECT topic, payload FROM outbox WHERE id = ?", row_id)
+                unreadable.keep(write, now_s, lost.reason, "SELECT topic, payload FROM outbox WHERE id = ?", row_id)
                 write("DELETE FROM outbox WHERE id = ?", (row_id,))
-            aside.note(write, lost)
+            unreadable.note(write, lost)
 
     def _count(self, rows: int, size: int) -> None:
         with self._count_lock:
@@ -241,6 +241,6 @@ def _queue(write: shedding.Write, row: Row, now_s: float) -> bool:
     done = write(
         "INSERT INTO outbox (event_id, kind, topic, queued_at_s, bytes, payload, checksum)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
-        (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload, aside.checksum(row)),
+        (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload, unreadable.checksum(row)),
     )
     return done.rowcount == 1

@@ -28,7 +28,7 @@ CREATE TABLE outbox (
     payload BLOB,               -- NULL once it was sent
     checksum INTEGER            -- of all that is sent; NULL in rows of version 1
 );
-CREATE TABLE aside (            -- what could not be read, for somebody who wants to look
+CREATE TABLE unreadable (       -- what could not be read, for somebody who wants to look
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_s REAL NOT NULL,
     key TEXT NOT NULL,          -- of the part, or the topic of the message
@@ -64,7 +64,7 @@ def make(write: Write, lineage: str) -> None:
 def upgrade(write: Write) -> None:
     """Version 1 knew neither checksums nor what is set aside, and its parts named no format."""
     write("ALTER TABLE outbox ADD COLUMN checksum INTEGER")
-    write(next(statement for statement in STATEMENTS if "TABLE aside" in statement))
+    write(next(statement for statement in STATEMENTS if "TABLE unreadable" in statement))
     write(f"PRAGMA user_version = {VERSION}")
     before = dict(write("SELECT key, value FROM parts"))
     for key, value in upgraded(before).items():

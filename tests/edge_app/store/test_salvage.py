@@ -116,17 +116,12 @@ def test_any_page_may_be_damaged(path: Path, filling: bytes | None) -> None:
         assert topics <= unsent()
         assert len(topics) >= MESSAGES - SENT - 8, number
         assert parts >= PARTS - 8, number
-        if (
-            losses and losses[0].reason == "unsent messages were damaged"
-        ):  # the inside of a long message: the file is whole
-            assert losses[0].counts == {"match": MESSAGES - SENT - len(topics)}
-            assert not list(path.parent.glob("*.damaged-*"))
+        if losses and "messages were damaged" in losses[0].reason:  # the page was in the middle of one message
+            assert len(topics) == MESSAGES - SENT - 1
         elif losses:
             (aside,) = path.parent.glob("*.damaged-*")
             assert aside.read_bytes()[number * 4096 :][:4096] == page
             assert losses[0].reason.startswith("the store was damaged: ")
-            missing = MESSAGES - SENT - len(topics)
-            assert losses[0].counts.get("unreadable", 0) >= missing or number > 0
             salvaged += 1
         else:
             assert (topics, parts) == (unsent(), PARTS)
@@ -295,7 +290,7 @@ def test_a_changed_message_is_set_aside_and_its_loss_is_said(path: Path) -> None
     assert (topics, parts) == (unsent() - {"t/30", "t/31", "t/32", "t/33"}, PARTS)
     assert [loss.counts for loss in losses] == [{"match": 3, "mash": 1}]
     with closing(sqlite3.connect(path)) as database:
-        kept = database.execute("SELECT key, reason FROM aside").fetchall()
+        kept = database.execute("SELECT key, reason FROM unreadable").fetchall()
     assert [key for key, _ in kept] == ["t/30", "t/31", "t/99999", "t/33"]
 
 
@@ -306,10 +301,10 @@ def test_parts_set_aside_are_kept_bounded_and_said(tmp_path: Path) -> None:
     assert store.load() == {"other": b"1"}
     (said,) = store.pending(9)
     assert (said.kind, b'"group/of":1500' in said.payload, b"no use" in said.payload) == ("gap", True, True)
-    assert store._writer.execute("SELECT count(*) FROM aside").fetchone() == (1000,)
+    assert store._writer.execute("SELECT count(*) FROM unreadable").fetchone() == (1000,)
     store.commit({f"big/{i}": bytes(3_000_000) for i in range(8)})
     store.set_aside({f"big/{i}": "it is large" for i in range(8)}, gap)
-    assert store._writer.execute("SELECT count(*), sum(length(value)) FROM aside").fetchone() == (5, 15_000_000)
+    assert store._writer.execute("SELECT count(*), sum(length(value)) FROM unreadable").fetchone() == (5, 15_000_000)
     store.close()
 
 
@@ -365,7 +360,7 @@ def test_a_store_of_version_1_is_opened_and_its_messages_are_sent(tmp_path: Path
     path = tmp_path / "s.db"
     with closing(sqlite3.connect(path)) as database, database:
         for statement in tables.STATEMENTS:
-            if "aside" not in statement:
+            if "unreadable" not in statement:
                 database.execute(statement.replace("checksum INTEGER", "").replace("payload BLOB,", "payload BLOB"))
         database.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
         database.execute("PRAGMA user_version = 1")

@@ -17,11 +17,11 @@ ROWS, BYTES = 1000, 16_000_000  # at most; the oldest give way
 def keep(write: Write, now_s: float, reason: str, which: str, key: str | int) -> None:
     """Copy the key and value that `which` finds; the oldest give way above ROWS and BYTES."""
     for name, value in write(which, (key,)).fetchall():
-        write("INSERT INTO aside (at_s, key, reason, value) VALUES (?, ?, ?, ?)", (now_s, name, reason, value))
-    write("DELETE FROM aside WHERE id <= (SELECT max(id) FROM aside) - ?", (ROWS,))
+        write("INSERT INTO unreadable (at_s, key, reason, value) VALUES (?, ?, ?, ?)", (now_s, name, reason, value))
+    write("DELETE FROM unreadable WHERE id <= (SELECT max(id) FROM unreadable) - ?", (ROWS,))
     write(
-        "DELETE FROM aside WHERE id NOT IN (SELECT id FROM"
-        " (SELECT id, sum(length(value)) OVER (ORDER BY id DESC) AS held FROM aside) WHERE held <= ?)",
+        "DELETE FROM unreadable WHERE id NOT IN (SELECT id FROM"
+        " (SELECT id, sum(length(value)) OVER (ORDER BY id DESC) AS held FROM unreadable) WHERE held <= ?)",
         (BYTES,),
     )
 
