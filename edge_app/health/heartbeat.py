@@ -90,7 +90,8 @@ def _contract_state(status: CameraStatus) -> tuple[CameraStateName, str | None]:
     """A recording that was read to its end is offline to the outside."""
     if status.state == "ended":
         return "offline", "the recording has ended"
-    return status.state, None if status.state == "ok" or not status.last_error else status.last_error[:300]
+    reason = status.reason or status.last_error
+    return status.state, None if status.state == "ok" or not reason else reason[:300]
 
 
 def _because(reason: str | None) -> str:

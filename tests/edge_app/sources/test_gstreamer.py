@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_app.errors import SourceError
 from edge_app.sources.gstreamer import pipeline_text
 from edge_app.sources.settings import CameraSettings
 
@@ -65,12 +64,6 @@ def test_pipelines_for_the_jetson():
     )
 
 
-@pytest.mark.parametrize("source", ["csi://0?size=3", "csi://zero", "csi://0?width=wide", "csi://"])
-def test_a_csi_address_that_is_none(source):
-    with pytest.raises(SourceError, match=r"camera gate .* expected csi://<sensor number>"):
-        pipeline_text(settings(source))
-
-
 def test_a_software_pipeline_gives_frames_and_ends(read):
     text = (
         "gst://videotestsrc num-buffers=20 pattern=red is-live=true ! video/x-raw,width=322,height=240,framerate=20/1"
@@ -99,7 +92,10 @@ def test_a_clip_through_decodebin(read, clip):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("gst://videotestsrc ! nosuchelement", 'GStreamer cannot build the pipeline: no element "nosuchelement"'),
+        (
+            "gst://videotestsrc ! nosuchelement",
+            'refused: GStreamer cannot build the pipeline: no element "nosuchelement"',
+        ),
         ("gst://filesrc location=/nowhere ! decodebin", "filesrc0: Resource not found."),
         ("gst://videotestsrc is-live=true ! valve drop=true", "no picture for 0.6 s"),
     ],

@@ -149,7 +149,7 @@ def test_damaged_packets_are_skipped_and_counted(tmp_path, write_clip):
     while (frame := source.read()) is not None:
         frames.append(frame)
     source.close()
-    assert source.corrupt > 0
+    assert source.losses.damaged > 0
     assert 60 < len(frames) <= 100
     times = [frame.time_s for frame in frames]
     assert all(later > earlier for earlier, later in pairwise(times))
@@ -213,7 +213,7 @@ def test_real_clips(shared_data, name, count, size, fps):
         times.append(frame.time_s)
         sizes.add((frame.width_px, frame.height_px))
     source.close()
-    assert (len(times), sizes, source.corrupt) == (count, {size}, 0)
+    assert (len(times), sizes, source.losses.words()) == (count, {size}, ())
     assert times[0] == pytest.approx(START_S)
     assert np.all(np.diff(times) > 0)
     assert np.median(np.diff(times)) == pytest.approx(1 / fps, rel=1e-3)
