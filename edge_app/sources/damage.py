@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 _GAP_S = 1.0  # a recording without a picture for longer has lost some, even if nothing else is wrong with it
 
 

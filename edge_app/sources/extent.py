@@ -15,32 +15,30 @@ class Extent:
 
     frame_s: float
     end_s: float | None = None  # timestamp at which its index says that it ends
-    packets: int | None = None  # how many pictures its index lists
     size_bytes: int | None = None  # of the file, where no index tells anything
     of_all_streams: bool = False  # these are true for pictures and sound together
     _read_s: float = field(default=0.0, init=False)
-    _read_packets: int = field(default=0, init=False)
     _read_bytes: int = field(default=0, init=False)
     _last_s: float | None = field(default=None, init=False)
+    _gap_s: float = field(default=0.0, init=False)  # between the last two pictures
 
     def note(self, begin_s: float | None, duration_s: float, picture: bool, end_byte: int | None) -> None:
         """One good packet: its timestamps, whether it holds a picture, and where in the file it ends."""
-        self._read_packets += picture
         self._read_bytes = max(self._read_bytes, end_byte or 0)
         if begin_s is None:
             return
         if picture:
-            if self._last_s is not None:  # slow recordings may miss the length of their last picture
-                self.frame_s = max(self.frame_s, begin_s - self._last_s)
+            self._gap_s = 0.0 if self._last_s is None else begin_s - self._last_s
             self._last_s = begin_s
         self._read_s = max(self._read_s, begin_s + duration_s)
 
     def missing(self) -> str | None:
         """At its end: what is missing, in words."""
-        if self.end_s is not None and self._read_s < self.end_s - _SLACK_S - 2.0 * self.frame_s:
+        slack_s = _SLACK_S + 2.0 * max(
+            self.frame_s, self._gap_s
+        )  # slow recordings may miss their last picture's length
+        if self.end_s is not None and self._read_s < self.end_s - slack_s:
             return f"the file is truncated: its index says {self.end_s:.1f} s, the pictures end at {self._read_s:.1f} s"
-        if self.packets is not None and (self.packets - self._read_packets) * self.frame_s > _SLACK_S:
-            return f"the file is truncated: its index lists {self.packets} pictures, {self._read_packets} are there"
         if self.size_bytes is not None and self._read_bytes:
             left = self.size_bytes - self._read_bytes
             if left > _SHARE * self.size_bytes + _SLACK_BYTES:

@@ -75,7 +75,7 @@ def _refusal(settings: CameraSettings, error: Exception) -> SourceError | None:
     if isinstance(error, av.error.HTTPNotFoundError):
         return settings.refusal(NO_SUCH_STREAM)
     if isinstance(error, av.error.HTTPClientError):
-        return settings.refusal(f"the camera does not understand what it is asked ({_words(error)})")
+        return settings.refusal(f"the camera refuses what it is asked for ({_words(error)})")
     missing = (av.error.ProtocolNotFoundError, av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError)
     return settings.refusal(f"FFmpeg here cannot read it: {_words(error)}") if isinstance(error, missing) else None
 

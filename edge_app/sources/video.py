@@ -170,7 +170,7 @@ class VideoSource:
             extent.end_s = ((container.start_time or 0) + container.duration) / 1e6
             extent.of_all_streams = True
         elif "avi" in formats and stream.frames:
-            extent.packets = stream.frames
+            extent.end_s = stream.frames * self._frame_s
         elif {"mpegts", "mpeg", "h264", "hevc"} & formats:  # no index: all of the file is pictures and sound
             extent.size_bytes = file_path(self._settings).stat().st_size
             extent.of_all_streams = True
