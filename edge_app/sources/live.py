@@ -27,6 +27,7 @@ Opener: TypeAlias = Callable[[CameraSettings, float | None], Source]
 
 log = logging.getLogger(__name__)
 
+_NOTHING_YET = "no frame yet"
 _SETTLED_S = 5.0  # a connection that lived this long was good; the next failure begins the back-off anew
 _RATE_WINDOW_S = 5.0
 _CLOCK_LIMIT_S = 10.0  # frames stamped this far from now are not to be believed
@@ -76,7 +77,7 @@ class LiveCamera:
         self._frames = self._dropped = self._connections = 0
         self._losses_before, self._losses = Losses(), Losses()
         self._losses_told, self._losses_told_s = Losses(), -math.inf
-        self._told = Told("offline", "not opened yet")
+        self._told = Told("offline", _NOTHING_YET)
         self._last_time_s = after_s
         self._last_error: str | None = None
         self._clock_off_s = 0.0  # capture time of the newest frame minus our clock
@@ -142,11 +143,11 @@ class LiveCamera:
         if self._ended:
             return "ended", None
         if self._connected_s is None:
-            return "offline", self._last_error or "not opened yet"
+            return "offline", self._last_error or _NOTHING_YET
         if (stalled := self._stalled(now_s, self._connected_s)) is not None:
             return "stalled", stalled
         if self._heard_s is None:  # a connection is worth nothing before its first frame
-            return "offline", self._last_error or "no frame yet"
+            return "offline", self._last_error or _NOTHING_YET
         doubt = self._clock_doubt() if self.settings.is_live else None
         return ("ok", None) if doubt is None else ("clock_suspect", doubt)
 
@@ -257,5 +258,6 @@ class LiveCamera:
                 self._last_error = str(problem)
                 if not self.settings.is_live:  # of a live camera, `look` tells what is new
                     log.warning("%s", problem)
-            self.look()
+            if not self._stop.is_set():
+                self.look()
             self._news.notify_all()
