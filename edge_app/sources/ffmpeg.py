@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from edge_app.errors import SourceError
-from edge_app.sources.settings import NO_SUCH_STREAM, REFUSED_LOGIN, CameraSettings, file_path
+from edge_app.sources.settings import NO_SUCH_STREAM, REFUSED_LOGIN, REFUSED_USER, CameraSettings, file_path
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -71,7 +71,7 @@ def _refusal(settings: CameraSettings, error: Exception) -> SourceError | None:
     if isinstance(error, av.error.HTTPUnauthorizedError):
         return settings.refusal(REFUSED_LOGIN, login=True)
     if isinstance(error, av.error.HTTPForbiddenError):
-        return settings.refusal("the camera does not let this user see the stream", login=True)
+        return settings.refusal(REFUSED_USER, login=True)
     if isinstance(error, av.error.HTTPNotFoundError):
         return settings.refusal(NO_SUCH_STREAM)
     if isinstance(error, av.error.HTTPClientError):

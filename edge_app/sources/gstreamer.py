@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_app.errors import SourceError
-from edge_app.sources.settings import NO_SUCH_STREAM, REFUSED_LOGIN, CameraSettings, csi_numbers
+from edge_app.sources.settings import NO_SUCH_STREAM, REFUSED_LOGIN, REFUSED_USER, CameraSettings, csi_numbers
 from edge_app.sources.timeline import FrameGate, LiveTimeline
 from edge_app.types import Frame, Image
 
 _APPSINK = "appsink name=frames max-buffers=1 drop=true sync=false"
 _POLL_S = 0.1
-_ANSWER = re.compile(r"[Gg]ot error response: (4\d\d)")
+_ANSWER = re.compile(r"^(.*) \((\d\d\d)\)\s*$", re.MULTILINE)  # how rtspsrc quotes a camera
 
 # Jetson's own elements leave pictures in device memory (NVMM); nvvidconv brings them to the processor as BGRx.
 _FROM_DEVICE = "nvvidconv ! video/x-raw,format=BGRx"
@@ -118,22 +118,22 @@ class GStreamerSource:
         message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
             error, details = message.parse_error()
-            raise self._refusal(error, str(details)) or self._settings.failure(
-                f"{message.src.get_name()}: {_first_line(error)}"
-            )
+            answer = _ANSWER.search(str(details)) if self._settings.scheme in ("rtsp", "rtsps") else None
+            if answer is None:
+                raise self._settings.failure(f"{message.src.get_name()}: {_first_line(error)}")
+            raise self._answered(answer.group(1), int(answer.group(2)))
 
-    def _refusal(self, error: Any, details: str) -> SourceError | None:
-        """What the camera's answer means, if it is a refusal; rtspsrc names two of them, and quotes the others."""
-        if self._settings.scheme not in ("rtsp", "rtsps"):
-            return None  # a device that is not found may have been pulled out a moment ago
-        kinds = self._gst.ResourceError
-        answer = _ANSWER.search(details)
-        status = int(answer.group(1)) if answer else None
-        if error.matches(kinds.quark(), kinds.NOT_AUTHORIZED) or status in (401, 403):
+    def _answered(self, words: str, status: int) -> SourceError:
+        """What an RTSP camera's answer means, if it is not the wanted one."""
+        if status == 401:
             return self._settings.refusal(REFUSED_LOGIN, login=True)
-        if error.matches(kinds.quark(), kinds.NOT_FOUND) or status == 404:
+        if status == 403:
+            return self._settings.refusal(REFUSED_USER, login=True)
+        if status == 404:
             return self._settings.refusal(NO_SUCH_STREAM)
-        return self._settings.refusal(f"the camera answers with {status}") if status else None
+        if 400 <= status < 500:
+            return self._settings.refusal(f"the camera refuses what it is asked for ({words}, {status})")
+        return self._settings.failure(f"the camera answers {words} ({status})")
 
     def _refuse_end(self) -> None:
         if self._settings.scheme in ("rtsp", "rtsps"):

@@ -27,6 +27,7 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "gst", "csi")
 RECORDING_START = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 REFUSED_LOGIN = "the camera refuses user name or password; check `username` and the variable named by `password_env`"
+REFUSED_USER = "the camera does not let this user see the stream"
 NO_SUCH_STREAM = "the camera answers, but has no stream of this path"
 
 CSI_DEFAULTS = {"width": 1920, "height": 1080, "fps": 30, "flip": 0}

@@ -102,6 +102,7 @@ def test_a_camera_that_leads_to_another_address_is_followed():
         source.close()
 
 
+@pytest.mark.slow
 def test_a_camera_that_freezes_comes_back_when_it_does_and_the_other_runs_on():
     with OddCamera("stream", frames=30) as freezing, OddCamera("stream") as good:
         gate = settings(freezing, read_timeout_s=1.5, stall_after_s=1.0)
@@ -126,6 +127,7 @@ class Hurried(random.Random):
         return 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_two_hundred_reconnections_leave_no_thread_and_no_open_file():
     with OddCamera("stream", frames=4, then="hang up") as camera:
@@ -163,6 +165,7 @@ def write_clip(path: Path, seconds: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_recording_beside_a_live_camera_is_tracked_as_if_it_happened_now(models, tmp_path):
     """In version 0.1 its time began in 2000, so each of its tracks was over as soon as it began."""
     write_clip(tmp_path / "clip.mp4", 5.0)
@@ -207,6 +210,7 @@ def test_what_cannot_stand_together_and_what_is_not_set_is_said_at_once(models, 
         group.kill()
 
 
+@pytest.mark.slow
 def test_damage_is_said_by_replay_and_what_is_missing_at_the_end_is_an_error(models, tmp_path):
     """In version 0.1 a cut TS with noise behind it, and a cut MKV, ended with 0 and without a word."""
     group = Group(tmp_path)

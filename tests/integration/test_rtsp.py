@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_cameras import OddCamera
 
 from edge_app.errors import SourceError
 from edge_app.sources import check_source, open_source
@@ -246,3 +247,25 @@ def test_through_gstreamer(camera, films, python_with_server, monkeypatch):
     error = said["error"]
     assert said["refused"]
     assert error.startswith(f"camera gate ({camera.url}): refused: the camera refuses user name or password")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "refused"),
+    [
+        (403, "refused: the camera does not let this user see the stream", True),
+        (404, "refused: the camera answers, but has no stream of this path", True),
+        (454, "refused: the camera refuses what it is asked for (Session Not Found, 454)", True),
+        (503, "the camera answers Unavailable (503)", False),
+    ],
+)
+def test_gstreamer_tells_a_refusal_from_a_lost_cable(python_with_server, monkeypatch, answer, words, refused):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)]))
+    with OddCamera(answer) as odd:
+        what = CameraSettings(id="gate", source=odd.url, decoder="nvdec").model_dump_json()
+        command = [python_with_server, str(GSTREAMER_READER), what, "5", "software"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if "ImportError" in done.stderr or "avdec_h264" in done.stdout:
+            pytest.skip("GStreamer's Python cannot import our libraries, or has no H.264 decoder (gstreamer1.0-libav)")
+        said = json.loads(done.stdout)
+        assert said["error"] == f"camera gate ({odd.url}): {words}"
+        assert said["refused"] == refused

@@ -111,8 +111,8 @@ def news(_: Path) -> tuple[str, bool]:
     thread.join()
     cameras.close()
     counts = {name: len(some) for name, some in said.items()}
-    now = f"a dead camera is news {counts['dead']} times, a freezing one {counts['freezing']} times; {falls} falls counted"
-    return now, max(counts.values()) <= 10
+    now = f"a dead camera is news {counts['dead']} times, a freezing one {counts['freezing']} times"
+    return f"{now}; {falls} falls are counted", max(counts.values()) <= 10
 
 
 def lost_input(folder: Path) -> tuple[str, bool]:
