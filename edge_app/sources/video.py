@@ -50,7 +50,7 @@ class VideoSource:
         self.losses = Losses()
         self._sequence = 0
         self._size: tuple[int, int] | None = None
-        self._matrix: bytes | None = None
+        self._rotation = 0  # degrees, of the picture that `_orientation` was made for
         self._orientation: Orientation | None = None
         self._container, self._stream = open_video(settings)
         self._asked_s = time.monotonic()  # when the packet we wait for was asked for
@@ -201,11 +201,11 @@ class VideoSource:
 
     def _seen(self, picture: VideoFrame) -> Image:
         """(H, W, 3) uint8, BGR, as it is to be seen."""
-        noted = picture.side_data.get("DISPLAYMATRIX")
-        matrix = None if noted is None else bytes(cast("Buffer", noted))
-        if self._orientation is None or matrix != self._matrix:
-            numbers = None if matrix is None else struct.unpack("=9i", matrix)
-            self._matrix, self._orientation = matrix, orientation(numbers, self._stream.sample_aspect_ratio)
+        if self._orientation is None or picture.rotation != self._rotation:
+            # asked seldom: a frame whose side data were looked at is a circle of references, and freed much later
+            noted = picture.side_data.get("DISPLAYMATRIX")
+            matrix = None if noted is None else struct.unpack("=9i", bytes(cast("Buffer", noted)))
+            self._rotation, self._orientation = picture.rotation, orientation(matrix, self._stream.sample_aspect_ratio)
         width, height = self._orientation.square(picture.width, picture.height)
         stored = cast("Image", picture.to_ndarray(format="bgr24", width=width, height=height))
         return self._orientation.turned(stored)

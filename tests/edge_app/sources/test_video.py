@@ -1,3 +1,4 @@
+import gc
 import shutil
 import socket
 import struct
@@ -352,3 +353,18 @@ def test_a_gap_in_the_middle_of_a_recording_is_said(tmp_path, write_clip, read_a
     source = open_source(camera(path))
     assert len(read_all(source)) == 110
     assert source.losses.words() == ("pictures are missing for 1.6 s in all",)
+
+
+def test_pictures_are_freed_as_they_are_read(clip):
+    """A decoded picture in a circle of references lives on with its memory and threads until the collector comes."""
+    source = open_source(camera(clip))
+    gc.collect()
+    gc.disable()
+    try:
+        while source.read() is not None:
+            pass
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+        source.close()
+    assert alive <= 3
