@@ -48,6 +48,11 @@ class Trust:
         self._last_s: float | None = None  # of the last picture that was believed
         self.in_a_row = 0  # damaged, without a picture between them
 
+    def begins(self, time_s: float) -> None:
+        """The stream begins here: what comes before its first picture is missing, too."""
+        if self._last_s is None:
+            self._last_s = time_s - self._frame_s
+
     def damaged(self, pts: int | None) -> None:
         """A packet or picture with this timestamp is damaged; one that is both counts once."""
         if pts is None or pts != self._damaged_pts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from edge_app.contract.orientation import Orientation, orientation
@@ -91,11 +91,15 @@ class VideoSource:
         gate = FrameGate(self._settings.fps, start_s)
         if after_s is not None:
             self._seek(gate.slot_start_s(after_s) - start_s + stream_start_s)
-        for index, picture in enumerate(self._pictures()):
+        shown = _in_order_of_decoding(self._pictures()) if "avi" in self._formats() else self._pictures()
+        index = -1
+        for index, picture in enumerate(shown):
             stream_s = picture.time if picture.time is not None else stream_start_s + index * self._frame_s
             time_s = timeline.capture_s(stream_s)
             if gate.keeps(time_s) and (after_s is None or time_s > after_s):
                 yield self._frame(picture, time_s)
+        if index < 0 and after_s is None:
+            raise self._settings.failure("holds no picture that can be decoded")
         if (missing := self._extent.missing()) is not None:
             raise self._settings.failure(f"{missing}; copy it again")
 
@@ -116,9 +120,11 @@ class VideoSource:
                 last_picture_s = time.monotonic()
                 yield picture
                 last_picture_s = time.monotonic()
+            if not self._settings.is_live:
+                continue  # a recording is read to its end: there may be good pictures after the damage
             if trust.in_a_row >= _CORRUPT_IN_A_ROW:
-                raise self._settings.failure(f"{trust.in_a_row} damaged packets in a row, no picture can be decoded")
-            if self._settings.is_live and time.monotonic() - last_picture_s > _NO_PICTURE_S:
+                raise self._settings.failure(f"{_CORRUPT_IN_A_ROW} damaged packets in a row, no picture can be decoded")
+            if time.monotonic() - last_picture_s > _NO_PICTURE_S:
                 raise self._settings.failure(f"packets arrive but no picture could be decoded for {_NO_PICTURE_S:g} s")
 
     def _decoded(self, packet: Packet[VideoStream], trust: Trust) -> Generator[VideoFrame, None, None]:
@@ -128,6 +134,8 @@ class VideoSource:
         if packet.stream_index != self._stream.index:
             self._note(packet)
             return
+        if packet.pts is not None and not packet.is_discard:
+            trust.begins(float(packet.pts * (packet.time_base or 0)))
         if packet.is_corrupt:
             trust.damaged(packet.pts)
         try:
@@ -167,7 +175,7 @@ class VideoSource:
         if "mov" in formats and stream.frames and stream.duration is not None and stream.time_base is not None:
             extent.end_s = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
         elif _INDEXED & formats and container.duration:
-            extent.end_s = ((container.start_time or 0) + container.duration) / 1e6
+            extent.end_s = container.duration / 1e6  # some writers count from 0, some from the first picture
             extent.of_all_streams = True
         elif "avi" in formats and stream.frames:
             extent.end_s = stream.frames * self._frame_s
@@ -209,3 +217,15 @@ class VideoSource:
         width, height = self._orientation.square(picture.width, picture.height)
         stored = cast("Image", picture.to_ndarray(format="bgr24", width=width, height=height))
         return self._orientation.turned(stored)
+
+
+def _in_order_of_decoding(pictures: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    """AVI tells when pictures are decoded, not when they are shown, and FFmpeg hands these times out jumbled: the times
+    of decoding, which ascend, are put in their place."""
+    first: int | None = None
+    last = -1
+    for picture in pictures:
+        last = picture.dts if picture.dts is not None else last + 1
+        first = last if first is None else first
+        picture.pts = last - first
+        yield picture

@@ -46,6 +46,7 @@ def test_a_clip_gives_its_frames_in_order(clip, read_all):
         ("raw.264", {}),
         ("old.avi", {"codec": "mpeg4"}),
         ("old.mp4", {"codec": "mpeg4"}),
+        ("b_frames.avi", {"b_frames": 2}),  # it tells times of decoding only
     ],
 )
 def test_many_formats_give_the_same_frames(tmp_path, write_clip, read_all, name, options):
@@ -170,7 +171,7 @@ def test_nothing_but_damaged_packets_is_an_error(tmp_path, write_clip):
                 noise = av.Packet(b"\xff" * 64)
                 noise.stream, noise.pts, noise.dts, noise.time_base = stream, packet.pts, packet.dts, packet.time_base
                 new.mux(noise)
-    assert check_source(camera(path)).endswith("100 damaged packets in a row, no picture can be decoded")
+    assert check_source(camera(path)).endswith("holds no picture that can be decoded")
 
 
 @pytest.mark.parametrize(
@@ -368,3 +369,24 @@ def test_pictures_are_freed_as_they_are_read(clip):
         gc.enable()
         source.close()
     assert alive <= 3
+
+
+@pytest.mark.parametrize("name", ["late.ts", "late.mkv"])
+def test_a_recording_that_begins_in_the_middle_says_so_and_one_without_a_picture_is_an_error(
+    tmp_path, write_clip, read_all, name
+):
+    clip = write_clip(tmp_path / "clip.mp4", count=150)
+    for path, keys_from_s in ((tmp_path / name, 3.0), (tmp_path / f"none-{name}", 99.0)):
+        with av.open(str(clip)) as old, av.open(str(path), "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for packet in old.demux(old.streams.video[0]):
+                if packet.dts is not None and (not packet.is_keyframe or packet.pts * packet.time_base >= keys_from_s):
+                    packet.stream = stream
+                    new.mux(packet)
+    source = open_source(camera(tmp_path / name))
+    assert 50 < len(read_all(source)) <= 75
+    missing_s = float(source.losses.words()[-1].removeprefix("pictures are missing for ").split()[0])
+    assert missing_s == pytest.approx(3.0, abs=0.2)
+    source = open_source(camera(tmp_path / f"none-{name}"))
+    with pytest.raises(SourceError, match="holds no picture that can be decoded"):
+        read_all(source)
