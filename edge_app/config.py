@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +27,7 @@ from edge_app.perception.track import TrackSettings
 from edge_app.perception.tracklets import TrackletSettings
 from edge_app.runtime.bundles import BundleSettings, is_bundle
 from edge_app.settings import Settings
+from edge_app.sources import together
 from edge_app.sources.settings import CameraSettings
 from edge_app.store.store import StoreSettings
 
@@ -37,7 +40,7 @@ class TickSettings(Settings):
     mode: Literal["live", "lockstep"] = "live"
     """`live`: the newest frame of every camera, older ones dropped. `lockstep`: every frame, in order of capture."""
     speed: float | None = Field(default=1.0, gt=0)
-    """Pace of recordings: 1 is real time, null as fast as they can be read. Live cameras take no notice."""
+    """Pace of recordings: 1 is real time, null as fast as they can be read. Beside live cameras it is always 1."""
     tick_s: float = Field(default=0.1, gt=0, le=5)
     """In lockstep, the span of capture time that one step takes together."""
 
@@ -192,7 +195,19 @@ def _cross_checks(raw: dict[str, Any]) -> list[str]:
                 near = difflib.get_close_matches(str(name), [str(c) for c in cameras], n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the cameras are {', '.join(map(str, cameras))}"
                 problems.append(f"links.{index}.{key}: there is no camera {name!r}; {hint}")
-    return problems
+    return problems + _cameras_together(raw)
+
+
+def _cameras_together(raw: dict[str, Any]) -> list[str]:
+    """What cannot be together, of the cameras that are right by themselves."""
+    cameras: list[CameraSettings] = []
+    for camera in _mappings(raw.get("cameras")):
+        with suppress(ValidationError):
+            cameras.append(CameraSettings.model_validate(camera))
+    with suppress(ValidationError):
+        ticks = TickSettings.model_validate(raw.get("ticks") or {})
+        return together.problems(cameras, ticks.mode, os.environ)
+    return []
 
 
 def _mappings(raw: Any) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ EdgeError                      70  a bug if it is raised itself
 ├── ConfigurationError         78  the site configuration is wrong; all its mistakes are listed at once
 ├── WorldError                 69  something outside this program failed; a restart may help
 │   ├── SourceError            66  a camera or file cannot be opened or read
+│   │   └── SourceRefusedError     66  the camera answers, and refuses: time alone does not mend it
 │   ├── BrokerError            69  the MQTT broker cannot be reached
 │   │   └── BrokerRefusedError      77  the MQTT broker refuses this client (password, certificate, ACL)
 │   └── StoreError             74  the database cannot be opened or written
@@ -43,6 +44,17 @@ class SourceError(WorldError):
     """A camera or file cannot be opened or read."""
 
     exit_code = 66
+
+
+class SourceRefusedError(SourceError):
+    """The camera answers, and refuses; or what it needs is not there. Only people mend that, so it is tried seldom.
+
+    `login`: it refuses who asks, and every further try may lock the account.
+    """
+
+    def __init__(self, what: str, login: bool = False) -> None:
+        super().__init__(what)
+        self.login = login
 
 
 class BrokerError(WorldError):

@@ -74,8 +74,7 @@ def _offline(config: Site, scratch: Path) -> Site:
 def _lost(node: app.Node) -> Iterator[str]:
     """What came and was not used, a line each."""
     for camera, status in node.cameras.states().items():
-        if status.corrupt:
-            yield f"camera {camera}: {status.corrupt} damaged packets or pictures were skipped"
+        yield from (f"camera {camera}: {lost}" for lost in status.losses)
     if node.perception.builder.dropped:
         limits = "tracklets.minimum_observations, tracklets.minimum_duration_s"
         yield f"{node.perception.builder.dropped} tracks were too short to count ({limits})"

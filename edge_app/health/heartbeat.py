@@ -125,7 +125,8 @@ def _contract_state(status: CameraStatus, stuck: str | None) -> tuple[CameraStat
         return "offline", "the recording has ended"
     if status.state == "ok":
         return ("stalled", stuck) if stuck else ("ok", None)
-    return status.state, status.last_error[:300] if status.last_error else None
+    reason = status.reason or status.last_error
+    return status.state, reason[:300] if reason else None
 
 
 def _because(reason: str | None) -> str:
