@@ -164,6 +164,8 @@ class Node:
         for stage, seconds in step.seconds.items():
             if seconds:
                 self.health.took(stage, seconds)
+        for name, n in self.perception.losses.take().items():
+            self.health.count(name, n)
         if step.tracklets or step.facts:
             self.health.count("tracklets", len(step.tracklets))
             for fact in step.facts:
