@@ -26,11 +26,12 @@ from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.meter import Meter
 from edge_app.perception.crops import CropSelector
-from edge_app.perception.models import open_site_detector, open_site_embedder
+from edge_app.perception.models import note_run, open_site_detector, open_site_embedder
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
 from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
+from edge_app.runtime.bundles import Today
 from edge_app.sources.cameras import Cameras
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
@@ -190,8 +191,12 @@ def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
         return SimulatedDetector(world), SimulatedEmbedder(world), None
     assert config.detector is not None  # checked by config.parse
     assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
-    detector = open_site_detector(config.detector, config.bundles)
+    today = Today(time.time(), clock_state() == "ok")
+    embedder, checked, bundle, unseen = open_site_embedder(config.embedder, config.bundles, today)
+    detector, detectors_bundle = open_site_detector(config.detector, config.bundles, today)
+    note_run(config.bundles, bundle, detectors_bundle)
+    if unseen:
+        log.warning("the embedder makes nothing of pictures that are %s", ", ".join(unseen))
     if bundle is None:
         return detector, embedder, None
     log.info("%s, %s %d: %s", bundle.path.name, bundle.manifest.name, bundle.manifest.serial, checked)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
 from edge_app.errors import ConfigurationError, EdgeError
+from edge_app.runtime.bundles import Today
 
 
 class CheckError(EdgeError):
@@ -56,7 +58,7 @@ def _detector(config: Site) -> str:
     from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
-    detector = open_site_detector(config.detector, config.bundles)
+    detector, _ = open_site_detector(config.detector, config.bundles, _today())
     try:
         kept = config.detector.classes or detector.class_names
         return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
@@ -68,15 +70,23 @@ def _embedder(config: Site) -> str:
     from edge_app.perception.models import open_site_embedder
 
     assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
+    embedder, checked, bundle, unseen = open_site_embedder(config.embedder, config.bundles, _today())
     try:
         found = f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
+        if unseen:
+            found += f", makes nothing of pictures that are {', '.join(unseen)}"
         if bundle is None:
             return found
         made = bundle.manifest
         return f"{found}, {made.embedder.precision}, {made.name} {made.serial} signed by {bundle.signed_by}; {checked}"
     finally:
         embedder.close()
+
+
+def _today() -> Today:
+    from edge_app.health.health import clock_state
+
+    return Today(time.time(), clock_state() == "ok")
 
 
 def _camera(camera: object) -> str:

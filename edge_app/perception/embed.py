@@ -63,12 +63,12 @@ class OnnxEmbedder:
         when the model does not fit, or its embeddings do not have the `dimension` that its manifest promises."""
         from edge_app.perception.preprocess import Preprocessor
 
-        self._where = str(settings.path)
+        self.where = str(settings.path)
         if settings.input is None:
-            raise ModelError(f"{self._where} has no manifest: describe its `input` in the settings, or add a manifest")
+            raise ModelError(f"{self.where} has no manifest: describe its `input` in the settings, or add a manifest")
         if settings.version is None:
-            raise ModelError(f"{self._where}: the embedder needs a `version`")
-        check_input(engine, settings.input, self._where)
+            raise ModelError(f"{self.where}: the embedder needs a `version`")
+        check_input(engine, settings.input, self.where)
         self.engine, self.version, self._max_batch = engine, settings.version, settings.max_batch
         self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
         self._said: set[str] = set()  # ways in which the network failed, each logged once
@@ -76,7 +76,7 @@ class OnnxEmbedder:
         self.dimension = self._run([blank]).shape[1]
         if dimension not in (None, self.dimension):
             raise ModelError(
-                f"{self._where}: the manifest promises {dimension} values, the model makes {self.dimension}"
+                f"{self.where}: the manifest promises {dimension} values, the model makes {self.dimension}"
             )
 
     def embed(self, views: list[View]) -> Floats:
@@ -101,7 +101,7 @@ class OnnxEmbedder:
         try:
             rows = self._run(crops)
             if rows.shape[1] != self.dimension:
-                raise ModelError(f"{self._where}: the model made {self.dimension} values at first, now {rows.shape[1]}")
+                raise ModelError(f"{self.where}: the model made {self.dimension} values at first, now {rows.shape[1]}")
         except ModelError as error:
             if len(crops) > 1:
                 return np.concatenate([self._rows([crop]) for crop in crops])
@@ -117,7 +117,7 @@ class OnnxEmbedder:
         shape = outputs[0].shape if outputs else ()
         if len(outputs) != 1 or not shape or int(np.prod(shape[1:])) != max(shape[1:], default=0):
             found = ", ".join(str(output.shape) for output in outputs)
-            raise ModelError(f"{self._where}: expected one output (batch, dimension), this model makes {found}")
+            raise ModelError(f"{self.where}: expected one output (batch, dimension), this model makes {found}")
         return outputs[0].reshape(len(crops), -1).astype(np.float32)
 
 

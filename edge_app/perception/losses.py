@@ -55,7 +55,7 @@ class Losses:
 
     def judge_views(self, rows: Floats) -> list[bool]:
         """(M, D) embeddings → which of them can be used. Raises `ModelError` when nearly none of the last could."""
-        good = [bool(each) for each in np.isfinite(rows).all(axis=1)]
+        good: list[bool] = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
         self._add({REFUSED_VIEWS: good.count(False)})
         for each in good:
             self._judge("embedder", each)
