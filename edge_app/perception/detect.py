@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from edge_app.errors import ModelError
 from edge_app.perception.losses import EMPTY_BOXES, REFUSED_BOXES, UNKNOWN_BOXES
 from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 from edge_app.types import Detections, Frame
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ HIGHEST_SCORE = 1.05  # rounding of small numbers gives a little more than 1; ra
 class DetectorSettings(Settings):
     """The detector: a YOLO model in ONNX, described by the manifest beside it or here."""
 
-    path: Path
+    path: FilePath
     """The model file, or a signed bundle (`….bundle`) that holds it. `<name>.json` beside a file is its manifest."""
     input: InputSpec | None = None
     """How a picture becomes the network's input; needed where there is no manifest, else overrides it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -14,7 +13,7 @@ from edge_app.contract.model import check_digest, file_sha256, read_manifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.errors import ModelError
 from edge_app.runtime.engine import Engine, EngineSettings, check_input
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 from edge_app.types import Floats, Image, View
 
 log = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ _DISTINCT_FAILURES = 8  # more ways of failing than these are counted, not logge
 class EmbedderSettings(Settings):
     """The embedder: a network in ONNX that turns a crop into a vector, described by the manifest beside it or here."""
 
-    path: Path
+    path: FilePath
     """The model file, or a signed bundle (`….bundle`) that holds it. `<name>.json` beside a file is its manifest."""
     input: InputSpec | None = None
     """How a crop becomes the network's input; needed where there is no manifest, else overrides it."""

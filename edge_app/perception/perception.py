@@ -9,11 +9,12 @@ from itertools import compress
 
 from edge_app.errors import StoreError
 from edge_app.meter import Meter
-from edge_app.perception.area import Polygon, within
+from edge_app.perception.area import within
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.losses import Losses
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
+from edge_app.settings import Polygon
 from edge_app.types import Detector, Embedder, Frame, Tracklet, View
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from edge_app.runtime.build import BuildRequest
 from edge_app.runtime.engine import EngineSettings
 from edge_app.runtime.ledger import Ledger
 from edge_app.runtime.trial import EndlessModelError, Trial, hold
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ GOLDEN: MemberName = "golden.npz"
 class BundleSettings(Settings):
     """How models that come as signed bundles are taken in."""
 
-    keys: tuple[Path, ...] = ()
+    keys: tuple[FilePath, ...] = ()
     """Public keys, PEM files, of those whose bundles may run here. Needed when a model's path is a bundle."""
-    folder: Path = Path("state/bundles")
+    folder: FilePath = Path("state/bundles")
     """Where verified bundles are unpacked. Made when it is missing."""
     max_crop_s: float = Field(default=1.0, gt=0)
     """A bundle whose golden crops take longer than this, each, is refused."""

@@ -24,7 +24,7 @@ from typing import IO
 from pydantic import Field
 
 from edge_app.errors import StoreError
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 from edge_app.store import shedding
 from edge_app.store.rows import Row, Shed
 
@@ -51,7 +51,7 @@ CREATE INDEX outbox_sent ON outbox(id) WHERE payload IS NULL;
 
 
 class StoreSettings(Settings):
-    path: Path = Path("state/crosslane.db")
+    path: FilePath = Path("state/crosslane.db")
     """The database file. Its folder is made when it is missing."""
     outbox_max_bytes: int = Field(default=64_000_000, ge=100_000)
     """Above this the least valuable messages are given up, counted, and the count is published."""

@@ -137,7 +137,7 @@ def test_golden_crops_that_come_out_differently_are_refused(site: Path, tiny_onn
         opened(site)
     tiny_bundle.write(site / "site.bundle", tiny_onnx.mean_colour(), other)
     with pytest.raises(ModelError, match="too slow here"):
-        opened(site, bundles=SITE["bundles"] | {"max_crop_s": 1e-9})
+        opened(site, bundles=SITE["bundles"] | {"max_crop_s": 1e-6})
 
 
 def test_an_engine_is_known_by_the_bundles_precision(site: Path) -> None:
