@@ -20,7 +20,7 @@ from edge_app.delivery.aggregate import Aggregates
 from edge_app.delivery.journal import Journal
 from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
 from edge_app.delivery.publish import Publisher
-from edge_app.errors import SourceError
+from edge_app.errors import SourceError, SourcesError
 from edge_app.health.health import Health, clock_state
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.prometheus import PrometheusEndpoint
@@ -211,14 +211,15 @@ def run(config: Site) -> None:
     with Node(config) as node:
         for _ in node.steps(stop):
             pass
-        failed = [] if stop.is_set() else node.failed_cameras()
-    raise_for(failed)
+        failed = [] if stop.is_set() else [name for name, state in node.cameras.states().items() if state.last_error]
+    if failed:
+        raise SourceError(f"not read to the end, as the log says: camera {', '.join(failed)}")
 
 
 def raise_for(failed: list[str]) -> None:
     """SourceError naming every camera of `failed`."""
     if failed:
-        raise SourceError("\n".join(failed))
+        raise SourcesError(failed) if len(failed) > 1 else SourceError(failed[0])
 
 
 def _event_id(time_s: float, content: str) -> str:

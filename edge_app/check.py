@@ -16,10 +16,14 @@ class CheckError(EdgeError):
     """Something a run needs is not there. Leaves with the exit code of the first problem."""
 
     def __init__(self, problems: list[tuple[str, int]], where: Path) -> None:
-        lines = [f"  - {text}" for text, _ in problems]
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__("\n".join([f"{where}: {count}", *lines]))
+        self._lines = [f"{where}: {count}", *(f"  - {text}" for text, _ in problems)]
+        super().__init__("\n".join(self._lines))
         self.exit_code = problems[0][1]
+
+    @property
+    def lines(self) -> list[str]:
+        return self._lines
 
 
 def check_site(path: Path) -> list[str]:

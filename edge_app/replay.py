@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -18,7 +20,7 @@ from edge_app.config import Site
 from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
 from edge_app.demo.play import Play, raw_config, site_config
-from edge_app.errors import ConfigurationError, StoreError
+from edge_app.errors import ConfigurationError, SourceError, StoreError
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
@@ -36,7 +38,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     counts: Counter[str] = Counter()
     gathered = Gathered()
     partial = out.with_name(out.name + ".partial")
-    with tempfile.TemporaryDirectory() as scratch:
+    with _said_at_the_end(), tempfile.TemporaryDirectory() as scratch, _removed(partial):
         config = config.model_copy(
             update={
                 "mqtt": None,
@@ -58,11 +60,38 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
                 failed = node.failed_cameras()
         except OSError as error:
             raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
+        if failed and not counts["frames"]:
+            app.raise_for(failed)  # nothing was played: there is no result, not even an empty one
         os.replace(partial, out)
     if pictures is not None:
         gathered.draw(pictures, [camera.id for camera in config.cameras])
     app.raise_for(failed)
     return f"{counts['frames']} frames, {counts['tracklets']} tracklets, {counts['facts']} facts → {out}"
+
+
+@contextmanager
+def _said_at_the_end() -> Iterator[None]:
+    """What is wrong with a recording is the replay's own last word; the camera need not say it before."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and record.args and isinstance(record.args[0], SourceError))
+
+    logger = logging.getLogger("edge_app.sources.lockstep")
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@contextmanager
+def _removed(partial: Path) -> Iterator[None]:
+    """Nothing half-written is left, however it ends."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 class Gathered:
