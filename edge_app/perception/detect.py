@@ -95,7 +95,10 @@ class OnnxDetector:
             raise ModelError(f"{where} has no manifest: describe its `input` in the settings, or add {where[:-5]}.json")
         check_input(engine, settings.input, where)
         self.engine, self._settings, self._spec = engine, settings, settings.input
-        self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        try:
+            self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        except MemoryError:
+            raise ModelError(f"{where}: no memory for batches of {settings.max_batch}; lower max_batch") from None
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         self._shape = shape = self._run([blank])[0].shape
         self._failed = False  # whether a batch ever did; said once

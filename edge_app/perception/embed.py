@@ -69,7 +69,10 @@ class OnnxEmbedder:
             raise ModelError(f"{self.where}: the embedder needs a `version`")
         check_input(engine, settings.input, self.where)
         self.engine, self.version, self._max_batch = engine, settings.version, settings.max_batch
-        self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        try:
+            self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        except MemoryError:
+            raise ModelError(f"{self.where}: no memory for batches of {settings.max_batch}; lower max_batch") from None
         self._said: set[str] = set()  # ways in which the network failed, each logged once
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         self.dimension = self._run([blank]).shape[1]

@@ -154,6 +154,13 @@ def test_scores_beyond_one_are_logits_and_refused(tiny_onnx) -> None:
     assert found.lost["boxes_refused"] == 1
 
 
+def test_a_batch_that_no_memory_holds_is_one_clear_error(tiny_onnx) -> None:
+    """824 GB."""
+    model, large = tiny_onnx.constant(end2end(GOOD), (8192, 8192)), InputSpec(width_px=8192, height_px=8192)
+    with pytest.raises(ModelError, match=r"no memory for batches of 1024; lower max_batch"):
+        detector(model, input=large, max_batch=1024)
+
+
 class Moody:
     """An engine that fails on a white picture, or makes something else of it."""
 
