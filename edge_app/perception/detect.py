@@ -35,6 +35,7 @@ _COCO = (
 COCO_NAMES = tuple(_COCO.split(","))
 
 STRONG_SCORE = 0.5  # a box this sure that vanishes is no noise
+WHOLE_PICTURE = 1.5  # beyond the corners of boxes that are given in fractions, where pixels are expected
 HIGHEST_SCORE = 1.05  # rounding of small numbers gives a little more than 1; raw logits give much more
 
 
@@ -151,6 +152,8 @@ class OnnxDetector:
     def _finish(self, output: NDArray[Any], place: LetterboxMap) -> Detections:
         found = self._decode(output, self._settings.score_threshold, self._spec)
         boxes, sized = found.in_picture(place)
+        with np.errstate(invalid="ignore"):
+            sized &= found.boxes.max(axis=1, initial=0) > WHOLE_PICTURE  # all of it within one pixel of the input
         sane = np.isfinite(found.boxes).all(axis=1) & (found.scores <= HIGHEST_SCORE)  # false for what is no number
         known = (found.classes >= 0) & (found.classes < len(self.class_names))
         lost = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -41,25 +43,38 @@ class OpenedEmbedder(NamedTuple):
 def open_site_detector(settings: DetectorSettings, bundles: BundleSettings, today: Today) -> OpenedDetector:
     """The detector of a site, from its file or bundle. Raises `ModelError`, `BundleError` or `StoreError`."""
     settings, bundle = _located(settings, bundles, "detector.onnx", today)
-    _try(settings, bundles, None)
-    return OpenedDetector(open_detector(settings), bundle)
+    with _named(bundle):
+        _try(settings, bundles, None)
+        return OpenedDetector(open_detector(settings), bundle)
 
 
 def open_site_embedder(settings: EmbedderSettings, bundles: BundleSettings, today: Today) -> OpenedEmbedder:
     """The embedder of a site, from its file or bundle; that of a bundle must give the golden embeddings here.
     Raises `ModelError`, `BundleError` or `StoreError`."""
     settings, bundle = _located(settings, bundles, "embedder.onnx", today)
-    _try(settings, bundles, None if bundle is None else settings.path.with_name(GOLDEN))
-    embedder = open_embedder(settings)
+    with _named(bundle):
+        _try(settings, bundles, None if bundle is None else settings.path.with_name(GOLDEN))
+        embedder = open_embedder(settings)
+        try:
+            checked = None
+            if bundle is not None:
+                spec = settings.input or bundle.manifest.embedder.model.input
+                checked = self_check(embedder.engine, spec, bundle.golden(), bundles.max_crop_s)
+            return OpenedEmbedder(embedder, checked, bundle, examine(embedder))
+        except BaseException:
+            embedder.close()
+            raise
+
+
+@contextmanager
+def _named(bundle: ModelBundle | None) -> Iterator[None]:
+    """What is wrong with a model out of a bundle names the bundle."""
     try:
-        checked = None
-        if bundle is not None:
-            spec = settings.input or bundle.manifest.embedder.model.input
-            checked = self_check(embedder.engine, spec, bundle.golden(), bundles.max_crop_s)
-        return OpenedEmbedder(embedder, checked, bundle, examine(embedder))
-    except BaseException:
-        embedder.close()
-        raise
+        yield
+    except ModelError as error:
+        if bundle is None:
+            raise
+        raise type(error)(f"{bundle.path}: {error}") from None
 
 
 def note_run(bundles: BundleSettings, *ran: ModelBundle | None) -> None:

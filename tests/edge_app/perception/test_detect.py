@@ -141,9 +141,9 @@ def test_a_head_gone_wild_gives_no_boxes_and_no_warning(tiny_onnx, value, head, 
 
 
 def test_a_detector_whose_boxes_are_fractions_is_noticed(tiny_onnx) -> None:
-    """Boxes of 0 to 1 where pixels belong are all smaller than a pixel."""
+    """Boxes of 0 to 1 where pixels belong lie in the first pixel, however large the picture is."""
     rows = end2end((0.1, 0.2, 0.5, 0.6, 0.9, 1), (0.3, 0.2, 0.9, 0.6, 0.8, 0))
-    (found,) = detector(tiny_onnx.constant(rows, (64, 64))).detect([frame()])
+    (found,) = detector(tiny_onnx.constant(rows, (64, 64))).detect([frame(3840, 2160)])
     assert (len(found), found.lost["strong_boxes_without_size"]) == (0, 2)
 
 
