@@ -8,6 +8,7 @@ themselves: name them in systemd's RestartPreventExitStatus.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edge_app.contract.errors import ContractError
-from edge_app.errors import EdgeError
+from edge_app.errors import EdgeError, one_line
 
 cli = typer.Typer(
     name="edge-app",
@@ -52,7 +53,7 @@ def check(config: Config) -> None:
     from edge_app.check import check_site
 
     for line in check_site(config):
-        typer.echo(line)
+        say(line)
 
 
 @cli.command()
@@ -65,7 +66,8 @@ def replay(
     from edge_app.config import load
     from edge_app.replay import replay_site
 
-    typer.echo(replay_site(load(config), out, pictures))
+    for line in replay_site(load(config), out, pictures).split("\n"):
+        say(line)
 
 
 @cli.command()
@@ -118,9 +120,9 @@ def build_engine(
 
     wanted = BuildRequest(model, out, device, max_batch=max_batch, memory_bytes=memory_mib << 20)
     for request in build_requests(model, key or [], wanted):
-        built = build(request, lambda line: typer.echo(line, err=True))
+        built = build(request, lambda line: say(line, err=True))
         what = f"built in {built.seconds:.1f} s" if built.fresh else "was there"
-        typer.echo(f"{request.onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
+        say(f"{request.onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
 
 
 @cli.command()
@@ -147,15 +149,33 @@ def watch(arguments: typer.Context) -> None:
     sys.exit(watch_main(arguments.args, "edge-app watch"))
 
 
+class OneLine(logging.Formatter):
+    """Warnings of commands that configure no log, as `say` says everything else."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(
+            map(one_line, super().format(record).splitlines() if record.exc_info else [record.getMessage()])
+        )
+
+
+def say(line: str, err: bool = False) -> None:
+    """The one way to the terminal: paths, answers and names in it may come from anybody."""
+    typer.echo(one_line(line), err=err)
+
+
 def main() -> None:
     """Every error raised on purpose is one message and its exit code; anything else is a bug and shows its trace."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(OneLine())
     try:
         cli()
     except EdgeError as error:
-        typer.echo(f"edge-app: {error}", err=True)
+        first, *others = error.lines
+        for line in (f"edge-app: {first}", *others):
+            say(line, err=True)
         sys.exit(error.exit_code)
     except ContractError as error:
-        typer.echo(f"edge-app: {error}", err=True)
+        say(f"edge-app: {error}", err=True)
         sys.exit(65)
 
 

@@ -19,15 +19,15 @@ from edge_app.delivery.aggregate import Aggregates
 from edge_app.delivery.journal import Journal
 from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
 from edge_app.delivery.publish import Publisher
-from edge_app.errors import SourceError, StoreError
+from edge_app.errors import SourceError, SourcesError, StoreError
 from edge_app.health.health import Health
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.pace import STUCK_S, Pace
 from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.health.watchdog import status_line
 from edge_app.meter import Meter
+from edge_app.networks import open_models
 from edge_app.perception.crops import CropSelector
-from edge_app.perception.models import open_site_detector, open_site_embedder
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
@@ -39,7 +39,6 @@ from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
 from edge_app.store.store import Store
-from edge_app.types import Detector, Embedder
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class Node:
 
     def _open(self, opened: ExitStack) -> None:
         config = self.config
-        self.detector, self.embedder, bundle_digest = open_models(config)
+        self.detector, self.embedder, bundle_digest = open_models(config, self.clock)
         self.store = Store(config.store.path, self.clock, self._lineage)
         opened.callback(close_within, OTHERS_S, "the store", self.store.close)
         parts = Parts(self.store.load())
@@ -219,6 +218,8 @@ class Node:
         for stage, seconds in step.seconds.items():
             if seconds:
                 self.health.took(stage, seconds)
+        for name, n in self.perception.losses.take().items():
+            self.health.count(name, n)
         if step.tracklets or step.facts:
             self.health.count("tracklets", len(step.tracklets))
             for fact in step.facts:
@@ -259,29 +260,10 @@ class Node:
         return gap_row(self.letterhead, shed, self.clock.wall())
 
 
-def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
-    """Detector, embedder and the digest of the embedder's bundle, None where it is a loose file; those of the
-    simulation where the cameras deliver detections."""
-    if config.delivers_detections:
-        from edge_app.simulation.detections import SimulatedDetector, SimulatedEmbedder
-        from edge_app.sources.simulated import world_of
-
-        world = world_of(config.cameras[0].source)
-        return SimulatedDetector(world), SimulatedEmbedder(world), None
-    assert config.detector is not None  # checked by config.parse
-    assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
-    detector = open_site_detector(config.detector, config.bundles)
-    if bundle is None:
-        return detector, embedder, None
-    log.info("%s, %s %d: %s", bundle.path.name, bundle.manifest.name, bundle.manifest.serial, checked)
-    return detector, embedder, bundle.digest
-
-
 def raise_for(failed: list[str]) -> None:
     """SourceError naming every camera of `failed`."""
     if failed:
-        raise SourceError("\n".join(failed))
+        raise SourcesError(failed) if len(failed) > 1 else SourceError(failed[0])
 
 
 def _event_id(time_s: float, content: str) -> str:

@@ -11,13 +11,12 @@ import os
 import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from edge_app.errors import BrokerError, BrokerRefusedError, ConfigurationError
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
@@ -31,11 +30,11 @@ ALL_INFLIGHT = 65_535  # what a broker that names no receive maximum accepts
 
 
 class TlsSettings(Settings):
-    ca: Path | None = None
+    ca: FilePath | None = None
     """Certificates (PEM) that may sign the broker's; the system's when absent."""
-    certificate: Path | None = None
+    certificate: FilePath | None = None
     """This node's certificate (PEM), where the broker asks for one."""
-    key: Path | None = None
+    key: FilePath | None = None
     """The private key (PEM) of that certificate."""
     verify_hostname: bool = True
     """False accepts a broker certificate issued for another host name. Its signature is always checked."""

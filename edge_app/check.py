@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edge_app.clock import Clock
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
 from edge_app.errors import ConfigurationError, EdgeError
+from edge_app.runtime.bundles import Today
 
 
 class CheckError(EdgeError):
     """Something a run needs is not there. Leaves with the exit code of the first problem."""
 
     def __init__(self, problems: list[tuple[str, int]], where: Path) -> None:
-        lines = [f"  - {text}" for text, _ in problems]
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__("\n".join([f"{where}: {count}", *lines]))
+        self._lines = [f"{where}: {count}", *(f"  - {text}" for text, _ in problems)]
+        super().__init__("\n".join(self._lines))
         self.exit_code = problems[0][1]
+
+    @property
+    def lines(self) -> list[str]:
+        return self._lines
 
 
 def check_site(path: Path) -> list[str]:
@@ -58,7 +64,7 @@ def _detector(config: Site) -> str:
     from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
-    detector = open_site_detector(config.detector, config.bundles)
+    detector, _ = open_site_detector(config.detector, config.bundles, _today())
     try:
         kept = config.detector.classes or detector.class_names
         return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
@@ -70,15 +76,22 @@ def _embedder(config: Site) -> str:
     from edge_app.perception.models import open_site_embedder
 
     assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
+    embedder, checked, bundle, unseen = open_site_embedder(config.embedder, config.bundles, _today())
     try:
         found = f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
+        if unseen:
+            found += f", makes nothing of pictures that are {', '.join(unseen)}"
         if bundle is None:
             return found
         made = bundle.manifest
         return f"{found}, {made.embedder.precision}, {made.name} {made.serial} signed by {bundle.signed_by}; {checked}"
     finally:
         embedder.close()
+
+
+def _today() -> Today:
+    clock = Clock()
+    return Today(clock.wall(), clock.state == "ok")
 
 
 def _camera(camera: object) -> str:

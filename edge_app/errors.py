@@ -3,7 +3,7 @@
 EdgeError                      70  a bug if it is raised itself
 ├── ConfigurationError         78  the site configuration is wrong; all its mistakes are listed at once
 ├── WorldError                 69  something outside this program failed; a restart may help
-│   ├── SourceError            66  a camera or file cannot be opened or read
+│   ├── SourceError            66  a camera or file cannot be opened or read; `SourcesError`: several
 │   │   └── SourceRefusedError     66  the camera answers, and refuses: time alone does not mend it
 │   ├── BrokerError            69  the MQTT broker cannot be reached
 │   │   └── BrokerRefusedError      77  the MQTT broker refuses this client (password, certificate, ACL)
@@ -17,10 +17,20 @@ Exit codes follow sysexits.h. 65, 66, 77 and 78 do not get better by themselves:
 """
 
 
+def one_line(text: object) -> str:
+    """A text from anywhere as one line without control characters: what a file is called or a broker answers must
+    neither begin a line of its own nor move the cursor."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
 class EdgeError(Exception):
-    """Base of all errors raised on purpose. `exit_code` is what the process ends with."""
+    """Base of all errors raised on purpose. `exit_code` is what the process ends with, `lines` what is printed."""
 
     exit_code = 70
+
+    @property
+    def lines(self) -> list[str]:
+        return [str(self)]
 
 
 class ConfigurationError(EdgeError):
@@ -31,7 +41,12 @@ class ConfigurationError(EdgeError):
     def __init__(self, problems: list[str], where: str = "configuration") -> None:
         self.problems = problems
         count = f"{len(problems)} mistake{'s' if len(problems) != 1 else ''}"
-        super().__init__(f"{where}: {count}\n" + "\n".join(f"  - {problem}" for problem in problems))
+        self._lines = [f"{where}: {count}", *(f"  - {problem}" for problem in problems)]
+        super().__init__("\n".join(self._lines))
+
+    @property
+    def lines(self) -> list[str]:
+        return self._lines
 
 
 class WorldError(EdgeError):
@@ -55,6 +70,18 @@ class SourceRefusedError(SourceError):
     def __init__(self, what: str, login: bool = False) -> None:
         super().__init__(what)
         self.login = login
+
+
+class SourcesError(SourceError):
+    """Several of them."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self._lines = [f"{len(problems)} cameras could not be read to their end", *(f"  - {each}" for each in problems)]
+        super().__init__("\n".join(self._lines))
+
+    @property
+    def lines(self) -> list[str]:
+        return self._lines
 
 
 class BrokerError(WorldError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.topics import Message, encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
-from edge_app.errors import StoreError
+from edge_app.errors import SourceError, StoreError
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
@@ -38,7 +40,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     """
     account = Account(config, Gathered() if pictures is not None else None)
     partial = out.with_name(out.name + ".partial")
-    with tempfile.TemporaryDirectory() as scratch:
+    with _said_at_the_end(), tempfile.TemporaryDirectory() as scratch, _removed(partial):
         try:
             with app.Node(_offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
                 with partial.open("w", encoding="utf-8") as file:
@@ -51,6 +53,8 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
                 failed, lost = node.failed_cameras(), list(_lost(node))
         except OSError as error:
             raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
+        if failed and not account.frames:
+            app.raise_for(failed)  # nothing was played: there is no result, not even an empty one
         os.replace(partial, out)
     why = account.why()
     if pictures is not None and account.gathered is not None:
@@ -98,6 +102,10 @@ class Account:
         if self.gathered is not None:
             self.gathered.add(step)
 
+    @property
+    def frames(self) -> int:
+        return self._counts["frames"]
+
     def why(self) -> list[str]:
         """How many passages were matched, and why the others were not."""
         config = self._config
@@ -107,6 +115,31 @@ class Account:
 
     def summary(self) -> str:
         return ", ".join(f"{self._counts[what]} {what}" for what in ("frames", "tracklets", "aggregates", "facts"))
+
+
+@contextmanager
+def _said_at_the_end() -> Iterator[None]:
+    """What is wrong with a recording is the replay's own last word; the camera need not say it before."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and record.args and isinstance(record.args[0], SourceError))
+
+    logger = logging.getLogger("edge_app.sources.lockstep")
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@contextmanager
+def _removed(partial: Path) -> Iterator[None]:
+    """Nothing half-written is left, however it ends."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 class Gathered:

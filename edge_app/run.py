@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from edge_app.app import Node, raise_for
+from edge_app.app import Node
 from edge_app.config import Site
+from edge_app.errors import SourceError
 from edge_app.health.watchdog import Watchdog
 from edge_app.stopping import Stopped, StopSignals
 
@@ -23,8 +24,9 @@ def run(config: Site) -> None:
                 for _ in node.steps(signals.stop):
                     watchdog.step(node.status)
                 watchdog.stopping()
-                failed = [] if signals.stop.is_set() else node.failed_cameras()
+                failed = [name for name, one in node.cameras.states().items() if one.last_error]
         except Stopped:
             log.info("stopped while starting")
             return
-    raise_for(failed)
+    if failed and not signals.stop.is_set():
+        raise SourceError(f"not read to the end, as the log says: camera {', '.join(failed)}")

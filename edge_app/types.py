@@ -5,6 +5,7 @@ Boxes are xyxy in pixels of the frame, float32. Times are capture times, seconds
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,6 +55,7 @@ class Detections:
     boxes: Floats  # (N, 4) float32, xyxy pixels
     scores: Floats  # (N,) float32 in [0, 1]
     classes: Integers  # (N,) int64, index into the detector's class names
+    lost: Mapping[str, int] = field(default_factory=dict)  # what is not here although the network found it: why → boxes
 
     def __post_init__(self) -> None:
         _check_rows(
@@ -139,7 +141,8 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """Views in, (M, D) float32 unit rows out. Embeddings of two versions are never compared."""
+    """Views in, (M, D) float32 out: unit rows, and a row of nan for a view that the network can make nothing of.
+    Embeddings of two versions are never compared."""
 
     version: str
     dimension: int

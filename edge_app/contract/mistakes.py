@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 from edge_app.contract.yaml import plain
 
+MOST = 100  # mistakes that are put into words: nobody reads more
+
 Model = type[BaseModel]
 
 
@@ -37,7 +39,9 @@ class _Place:
 def mistakes(error: ValidationError, model: Model) -> list[str]:
     """Every mistake in the settings of `model`, one line each. An unknown key comes with the nearest known one; what
     may be a secret is not shown."""
-    return [_mistake(item, model) for item in error.errors(include_url=False)]
+    items = error.errors(include_url=False)
+    more = [f"and {len(items) - MOST:,} mistakes more"] if len(items) > MOST else []
+    return [_mistake(item, model) for item in items[:MOST]] + more
 
 
 def keys_of(model: Model, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -60,14 +60,17 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     }
 
 
-def _beside(path: Path, info: ValidationInfo) -> Path:
+def beside(path: Path, info: ValidationInfo) -> Path:
     """A relative path made relative to the folder in the context of the validation, `~` to the user's; elsewhere as
-    it is."""
+    it is. Raises `ValueError` for what is no path."""
     folder = (info.context or {}).get("folder")
-    return path if folder is None else (folder / path.expanduser()).resolve()
+    try:
+        return path if folder is None else (folder / path.expanduser()).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle, a user that is not there
+        raise ValueError(f"no path: {error}") from None
 
 
-FilePath = Annotated[Path, AfterValidator(_beside)]
+FilePath = Annotated[Path, AfterValidator(beside)]
 """A path in a settings file: relative to that file, by `model_validate(values, context={"folder": path.parent})`."""
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 
 from edge_app.meter import Meter
-from edge_app.perception.area import Polygon, within
+from edge_app.perception.area import within
 from edge_app.perception.crops import CropSelector
+from edge_app.perception.losses import Losses
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
+from edge_app.settings import Polygon
 from edge_app.store.parts import Parts
 from edge_app.types import Detector, Embedder, Frame, Tracklet, View
 
@@ -27,14 +30,17 @@ class Perception:
     builder: TrackletBuilder
     meter: Meter
     areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
+    losses: Losses = field(default_factory=Losses)
 
     def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
-        """One tick: the views that were embedded, and the tracklets of the tracks that ended."""
+        """One tick: the views that were embedded, and the tracklets of the tracks that ended. What the networks made
+        that cannot be is left out and counted in `losses`. Raises `ModelError` when that is nearly all."""
         with self.meter.stage("detect"):
             found = self.detector.detect(frames) if frames else []
         views: list[View] = []
         ended: list[str] = []
         for frame, detections in zip(frames, found, strict=True):
+            self.losses.judge_frame(detections)
             with self.meter.stage("track"):
                 if frame.camera in self.areas:
                     detections = within(self.areas[frame.camera], frame, detections)
@@ -45,6 +51,8 @@ class Perception:
             ended += tracks.ended
         with self.meter.stage("embed"):
             rows = self.embedder.embed(views)
+            good = self.losses.judge_views(rows)
+            views, rows = list(compress(views, good)), rows[good]
         with self.meter.stage("tracklets"):
             self.builder.add_views(views, rows)
             expired = self.bank.expire(now)

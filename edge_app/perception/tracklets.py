@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from edge_app.errors import StoreError
-from edge_app.perception.area import Polygon, standing
-from edge_app.settings import Settings
+from edge_app.perception.area import standing
+from edge_app.settings import Polygon, Settings
 from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Floats, Frame, Tracklet, Tracks, View
 
@@ -31,15 +31,8 @@ _STORED = 32  # embeddings kept of an open track; the weakest gives way
 class Zone(Settings):
     """A named area of a camera's picture."""
 
-    polygon: Polygon = Field(min_length=3)
+    polygon: Polygon
     """Corners x, y as shares of the frame's width and height, 0 to 1."""
-
-    @field_validator("polygon")
-    @classmethod
-    def _shares(cls, polygon: Polygon) -> Polygon:
-        if any(not 0 <= value <= 1 for corner in polygon for value in corner):
-            raise ValueError("corners are shares of the frame: 0 to 1")
-        return polygon
 
 
 class TrackletSettings(Settings):

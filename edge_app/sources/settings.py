@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
-from pydantic import AwareDatetime, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from edge_app.contract.envelope import SLUG_PATTERN
 from edge_app.errors import SourceError, SourceRefusedError
-from edge_app.settings import Settings
+from edge_app.settings import Name, Polygon, Settings, Variable, ZoneName, beside
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Polygon = Annotated[tuple[tuple[Fraction, Fraction], ...], Field(min_length=3)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 SCHEMES = ("file", "rtsp", "rtsps", "sim", "gst", "csi")
@@ -40,7 +37,7 @@ class CameraSettings(Settings):
 
     model_config = ConfigDict(hide_input_in_errors=True)  # a rejected address may hold a password
 
-    id: str = Field(pattern=SLUG_PATTERN, max_length=32)
+    id: Name
     """Name of the camera in every message: up to 32 letters, digits and single - or _ between them."""
     source: str = Field(min_length=1)
     """A file, rtsp://…, rtsps://…, sim://…, gst://<GStreamer pipeline> or csi://<sensor>?width=…&height=…&fps=…"""
@@ -51,7 +48,7 @@ class CameraSettings(Settings):
     recording that plays beside live cameras."""
     username: str | None = Field(default=None, min_length=1)
     """User name at an RTSP camera."""
-    password_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    password_env: Variable | None = None
     """Name of the environment variable with the RTSP password; the password itself never stands in a file."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How an RTSP camera sends its packets."""
@@ -67,7 +64,7 @@ class CameraSettings(Settings):
     """A live camera whose picture does not change at all for this long is reported as stalled; empty: never."""
     area: Polygon | None = None
     """The part of the picture that counts, as a polygon in fractions: leave out what is too far to be recognised."""
-    zones: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Polygon] = Field(default_factory=dict)
+    zones: dict[ZoneName, Polygon] = Field(default_factory=dict)
     """Named polygons in fractions of width and height, where vehicles enter and leave."""
 
     @field_validator("source")
@@ -86,6 +83,12 @@ class CameraSettings(Settings):
         if scheme == "csi":
             csi_numbers(source)
         return source
+
+    @field_validator("source")
+    @classmethod
+    def _beside_the_file(cls, source: str, info: ValidationInfo) -> str:
+        plain_path = _scheme(source) == "file" and not source.lower().startswith("file://")
+        return str(beside(Path(source), info)) if plain_path and (info.context or {}).get("folder") else source
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraSettings:

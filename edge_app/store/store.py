@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import Field
 
 from edge_app.clock import Clock
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 from edge_app.store import ages, opening, shedding, unreadable
 from edge_app.store.opening import plain_errors
 from edge_app.store.rows import Row, Shed
@@ -33,7 +33,7 @@ LEDGER_ROWS = 10_000  # so many sent event ids are remembered, lest an event dec
 
 
 class StoreSettings(Settings):
-    path: Path = Path("state/crosslane.db")
+    path: FilePath = Path("state/crosslane.db")
     """The database file. Its folder is made when it is missing."""
     outbox_max_bytes: int = Field(default=64_000_000, ge=100_000)
     """Above this the least valuable messages are given up, counted, and the count is published."""

@@ -140,7 +140,7 @@ def test_a_box_that_the_frame_cuts_off_is_in_the_zone_at_the_border() -> None:
 
 
 def test_zones_are_polygons_in_shares_of_the_frame() -> None:
-    with pytest.raises(ValidationError, match="0 to 1"):
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
         Zone(polygon=((0, 0), (1, 0), (0, 300)))
     with pytest.raises(ValidationError):
         Zone(polygon=((0, 0), (1, 0)))

@@ -48,7 +48,7 @@ def test_an_id_is_a_slug(id):
         ({"source": "rtsp://host/1", "start_time": "2026-01-01T00:00:00Z"}, "for recordings"),
         ({"source": "clip.mp4", "start_time": "2026-01-01T00:00:00"}, "timezone"),
         ({"source": "sim://town/gate", "fps": 5}, "in its address"),
-        ({"source": "clip.mp4", "zones": {"in": [(0, 0), (1, 1)]}}, "at least 3"),
+        ({"source": "clip.mp4", "zones": {"in": [(0, 0), (1, 1)]}}, "at least three different corners"),
         ({"source": "clip.mp4", "zones": {"in": [(0, 0), (1, 1), (1.5, 0)]}}, "less than or equal to 1"),
         ({"source": "clip.mp4", "colour": "red"}, "Extra inputs"),
     ],
