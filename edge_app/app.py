@@ -253,7 +253,7 @@ class Node:
         if parts.unreadable:
             for group, count in self.store.set_aside(parts.unreadable, self._gap).items():
                 reason = next(why for key, why in parts.unreadable.items() if key.startswith(group))
-                log.warning("stored state %s: %d cannot be read, and begin anew: %s", group, count, reason)
+                log.warning("stored state %s: %d unreadable and begun anew: %s", group, count, reason)
         self.store.say_losses(self._gap)
 
     def _gap(self, shed: Shed) -> Row:

@@ -4,11 +4,12 @@
     {"id": …}                           the body, as its owner writes it
 
 So a value of another release, one that the disk changed and one that somebody else wrote are told from a good one
-before anything is built of it. Compressed, encrypted or plain: what the body is, is its owner's affair.
+before anything is built of it.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 
 def sealed(format_name: str, body: bytes) -> bytes:
-    """The value to store. `format_name` holds no space and no line feed."""
+    """The value to store. `format_name` is as `crosslane.passage/2`: a name, and the number of its version."""
     return f"{format_name} {zlib.crc32(body):08x}\n".encode() + body
 
 
@@ -25,10 +26,10 @@ def unsealed(value: bytes, format_name: str) -> bytes:
     """The body. Raises ValueError when the value has no such head, is of another format, or was changed."""
     head, feed, body = value.partition(b"\n")
     found, _, checksum = head.decode("ascii", "replace").rpartition(" ")
-    if not feed or not found:
+    if not feed or not re.fullmatch(r"[\w.-]+/\d+", found):
         raise ValueError(f"it names no format, expected {format_name}")
     if found != format_name:
-        raise ValueError(f"it is of the format {found[:40]!r}, expected {format_name}")
+        raise ValueError(f"it is of the format {found!r}, expected {format_name}")
     if checksum != f"{zlib.crc32(body):08x}":
         raise ValueError("its checksum does not fit: the disk changed it, or it is cut short")
     return body

@@ -175,7 +175,7 @@ def test_every_part_of_the_state_is_spoiled(site: Site) -> None:
     (gap,) = site.said("gap")
     assert "begins anew" in gap["reason"]
     assert sum(gap["counts"].values()) == len(parts) - 2  # tracks and looks are nothing without the tracklets
-    assert "cannot be read" in site.log
+    assert "unreadable and begun anew" in site.log
     with site.database() as database:
         assert database.execute("SELECT count(*) FROM unreadable").fetchone()[0] == min(len(parts) - 2, 1000)
     assert len(site.said("match")) > before + 20
