@@ -211,7 +211,10 @@ class VideoSource:
         """(H, W, 3) uint8, BGR, as it is to be seen."""
         if self._orientation is None or picture.rotation != self._rotation:
             # asked seldom: a frame whose side data were looked at is a circle of references, and freed much later
-            noted = picture.side_data.get("DISPLAYMATRIX")
+            ask = (
+                picture.rotation != 0 or not self._settings.is_live
+            )  # cameras are opened often, and hardly ever turned
+            noted = picture.side_data.get("DISPLAYMATRIX") if ask else None
             matrix = None if noted is None else struct.unpack("=9i", bytes(cast("Buffer", noted)))
             self._rotation, self._orientation = picture.rotation, orientation(matrix, self._stream.sample_aspect_ratio)
         width, height = self._orientation.square(picture.width, picture.height)
