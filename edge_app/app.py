@@ -160,7 +160,9 @@ class Node:
         if stop.is_set():
             self.pipeline.save()
         else:
-            yield from self.pipeline.finish()
+            for step in self.pipeline.finish():
+                self._count(step)
+                yield step
             if self.publisher is not None and not self.publisher.flush(FLUSH_S):
                 log.warning("%d messages wait in the store for the broker", self.store.depth())
 
