@@ -85,7 +85,7 @@ class Node:
         carried_over = self.perception.restore(parts)
         rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
-        saver = Saver(self.store, config.store, self._gap, self.clock.monotonic)
+        saver = Saver(self.store, config.store, self._gap)
         self.pipeline = Pipeline(
             self.perception,
             Association(rules, parts),

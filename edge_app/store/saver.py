@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,15 +19,8 @@ class Saver:
     A process that dies meanwhile resumes from the last commit; what it had not committed it had not published either.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        limits: StoreSettings,
-        gap: Callable[[Shed], Row],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, store: Store, limits: StoreSettings, gap: Callable[[Shed], Row]) -> None:
         self.problem: str | None = None
-        self._monotonic = monotonic
         self._store, self._limits, self._gap = store, limits, gap
         self._parts: dict[str, bytes | None] = {}
         self._rows: list[Row] = []
@@ -37,10 +29,9 @@ class Saver:
 
     def save(self, parts: Mapping[str, bytes | None], rows: Sequence[Row], now_s: float) -> bool:
         """True when everything up to now is on the disk. Never raises StoreError. `now_s` is wall-clock time."""
-        monotonic_s = self._monotonic()
         self._parts.update(parts)
         self._rows.extend(rows)
-        if self.problem and monotonic_s < self._failed_at_s + RETRY_S:
+        if self.problem and now_s < self._failed_at_s + RETRY_S:
             self._bound()
             return False
         try:
@@ -49,8 +40,8 @@ class Saver:
             self._store.shed(self._limits, self._gap)
         except StoreError as error:
             if self.problem is None:
-                self._failing_since_s = monotonic_s
-            self.problem, self._failed_at_s = str(error), monotonic_s
+                self._failing_since_s = now_s
+            self.problem, self._failed_at_s = str(error), now_s
             self._bound()
             return False
         self.problem = None
@@ -68,5 +59,4 @@ class Saver:
     def _account(self, now_s: float) -> list[Row]:
         if not self._lost:
             return []
-        since_s = now_s - (self._monotonic() - self._failing_since_s)
-        return [self._gap(Shed(dict(self._lost), since_s, now_s, "the disk took nothing"))]
+        return [self._gap(Shed(dict(self._lost), self._failing_since_s, now_s, "the disk took nothing"))]
