@@ -53,6 +53,7 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
     for camera in config.cameras:
         yield f"camera {camera.id}", lambda camera=camera: _camera(camera)  # type: ignore[misc]
     yield "links", lambda: _links(config)
+    yield "messages", lambda: _messages(config)
     yield "store", lambda: _store(config)
     if config.health.prometheus_port is not None:
         yield "Prometheus", lambda: _prometheus(config)
@@ -108,6 +109,19 @@ def _camera(camera: object) -> str:
 def _links(config: Site) -> str:
     alone = {c.id for c in config.cameras} - {c for x in config.links for c in (x.from_camera, x.to_camera)}
     return f"{len(config.links)} links" + (f"; cameras without any: {', '.join(sorted(alone))}" if alone else "")
+
+
+def _messages(config: Site) -> str:
+    from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES
+    from edge_app.delivery.outgoing import Letterhead
+    from edge_app.delivery.sizes import most_pages
+
+    letterhead = Letterhead(config.site, config.node, "check", config_digest=config.digest)
+    zones = {camera.id: list(camera.zones) for camera in config.cameras}
+    classes = (config.detector.classes if config.detector else None) or ("car", "bus", "truck")
+    pages = most_pages(letterhead, zones, config.links, classes)
+    said = ", ".join(f"{kind} in {'one' if count == 1 else f'up to {count} pages'}" for kind, count in pages.items())
+    return f"{said}; at most {PAYLOAD_LIMIT_BYTES} bytes each"
 
 
 def _store(config: Site) -> str:

@@ -19,7 +19,6 @@ from edge_app.associate import codec, online
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact
 from edge_app.associate.state import State, shifted
-from edge_app.clock import STEP_S
 from edge_app.delivery.aggregate import Aggregate
 from edge_app.meter import Meter
 from edge_app.store.parts import Parts, sealed, unsealed
@@ -27,6 +26,7 @@ from edge_app.types import Frame, Tracklet, View
 
 DRAIN_STEP_S = 0.5
 DELIVERING_S = 2.0  # a camera without a frame for this long says nothing about its traffic
+SET_BACK_S = 10.0  # capture time that falls by more was set back; less heals by itself, and recordings resume unevenly
 PROGRESS = "pipeline/progress"  # part: `now` and `positions` of a `Pipeline`, from which a restart goes on
 LATEST_S = 253402300799.0  # the year 9999
 _FORMAT = "crosslane.progress/2"
@@ -114,7 +114,7 @@ class Pipeline:
     def run(self, ticks: Iterable[tuple[float, list[Frame]]]) -> Iterator[Step]:
         """One `Step` per tick."""
         for now, frames in ticks:
-            if now < self.now - STEP_S:
+            if now < self.now - SET_BACK_S:
                 yield self._conclude(self.now, [], [], self.perception.end())
                 self._set_back(now)
             views, tracklets = self.perception.see(now, frames)

@@ -46,8 +46,9 @@ class Refusals:
         with self._lock:
             self.total += 1
             self._new[kind] += 1
-            self._reason = f"not a message of the contract: {kind}: {why}"
-        log.error("a %s message cannot be said and is left out: %s", kind, why)
+            before, self._reason = self._reason, f"not a message of the contract: {kind}: {why}"
+        if self._reason != before:
+            log.error("a %s message cannot be said and is left out: %s", kind, why)
 
     def take(self) -> tuple[dict[str, int], str]:
         """Counts by kind since the last call, and the last reason."""

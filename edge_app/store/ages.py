@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from edge_app.clock import Clock
 
+log = logging.getLogger(__name__)
+
+START_S = 10.0  # so long at least is a machine away that was started anew
 PLAUSIBLE_S = 366 * 86400.0  # nobody keeps a node in the cupboard for longer; a clock set by years is likelier
 
 
@@ -18,8 +22,8 @@ class Ages:
 
     `stored` is written with every commit, so a new process goes on from there. What passed since is known exactly while
     the machine has not been started anew; over a power cut it is the difference of two wall times, counted only when
-    the clock was trusted at both, and plausible; else nothing. So what waits may be thought younger than it is, never
-    older. It begins at the wall time of the store's making, which means nothing.
+    the clock was trusted at both, and plausible; else only what a start takes at least. So what waits may be thought
+    younger than it is, never older. It begins at the wall time of the store's making, which means nothing.
     """
 
     def __init__(self, clock: Clock, stored: str | None) -> None:
@@ -33,8 +37,10 @@ class Ages:
         self._base_s = float(before["at_s"])
         if before["machine"] == clock.machine:
             self._base_s += max(self._opened_s - before["monotonic_s"], 0.0)
-        elif before["trusted"]:
-            self._slept_from_s = before["wall_s"]
+            return
+        self._base_s += START_S
+        if before["trusted"]:
+            self._slept_from_s = before["wall_s"] + START_S
 
     def now_s(self) -> float:
         """Ages are differences of these."""
@@ -64,11 +70,17 @@ class Ages:
 
 
 def opened(execute: Callable[..., Any], clock: Clock) -> Ages:
-    """The store's time goes on. What a release without it queued begins to age now: its wall times may be of 2001."""
+    """The store's time goes on. Where it is damaged, or of a release that queued by the wall clock, which may have
+    stood at 2001, everything begins to age now."""
     stored = execute("SELECT value FROM meta WHERE key = 'age'").fetchone()
     if stored is not None:
-        with suppress(ValueError, TypeError, KeyError):  # else the disk changed it
-            return Ages(clock, stored[0])
+        try:
+            ages = Ages(clock, stored[0])
+            if math.isfinite(ages.now_s()):
+                return ages
+        except (ValueError, KeyError, TypeError):
+            pass
+        log.warning("the store's own time cannot be read (%.80r); what waits in it begins to age now", stored[0])
     ages = Ages(clock, None)
     execute("UPDATE outbox SET queued_at_s = ?", (ages.now_s(),))
     return ages

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge_app.clock import Clock
-from edge_app.errors import StoreError
+from edge_app.errors import StoreDamagedError, StoreError
 from edge_app.store.rows import Row, Shed
 from edge_app.store.store import StoreSettings
 
@@ -150,6 +150,8 @@ class Saver:
             batch = _Batch()
             self._store.shed(self._limits, self._gap)
             failure = None
+        except StoreDamagedError:
+            raise  # no try mends a damaged file; the next start carries over what can be read
         except StoreError as error:
             failure = str(error)
         with self._change:

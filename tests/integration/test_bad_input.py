@@ -168,5 +168,6 @@ def test_check_lists_everything_that_is_wrong(group, real):
         "embedder",
         "camera good",
         "links",
+        "messages",
         "store",
     ]

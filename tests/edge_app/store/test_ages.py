@@ -7,6 +7,7 @@ from hands import Hands
 
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.outgoing import Letterhead, gap_row
+from edge_app.store.ages import START_S
 from edge_app.store.rows import Row, Shed
 from edge_app.store.store import Store, StoreSettings
 
@@ -100,11 +101,11 @@ def test_a_power_cut_counts_when_both_times_are_trusted(
     hands.synchronised = trusted_after
     store = opened(tmp_path, hands)
     hands.run(10)
-    assert store.oldest_unsent_s() == pytest.approx(slept_s + 10)
+    assert store.oldest_unsent_s() == pytest.approx(max(slept_s, START_S) + 10)
     store.commit({}, [row(2)])
     store.close()
     store = opened(tmp_path, hands)
-    assert store.oldest_unsent_s() == pytest.approx(slept_s + 10)
+    assert store.oldest_unsent_s() == pytest.approx(max(slept_s, START_S) + 10)
     store.close()
 
 
@@ -119,11 +120,28 @@ def test_the_time_in_the_dark_is_counted_when_ntp_answers_later(tmp_path, hands)
     store = opened(tmp_path, hands)
     hands.run(60)
     store.commit({}, [row(2)])
-    assert store.oldest_unsent_s() == pytest.approx(60)
+    assert store.oldest_unsent_s() == pytest.approx(60 + START_S)
     hands.wall_s, hands.synchronised = right_s + 2 * DAY_S + 60, True
-    assert store.oldest_unsent_s() == pytest.approx(60)  # suspect until it has held
+    assert store.oldest_unsent_s() == pytest.approx(60 + START_S)  # suspect until it has held
     hands.run(61)
     assert store.oldest_unsent_s() == pytest.approx(2 * DAY_S + 121, abs=1)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "{", "[]", "7", '{"at_s": "x"}', '{"at_s": NaN, "machine": "m", "trusted": 0}', "\x00"]
+)
+def test_a_damaged_time_begins_anew_and_is_said(tmp_path, hands, caplog, damaged):
+    store = opened(tmp_path, hands)
+    store.commit({}, [row(1)])
+    store.close()
+    with sqlite3.connect(tmp_path / "s.db") as other:
+        other.execute("UPDATE meta SET value = ? WHERE key = 'age'", (damaged,))
+    hands.run(100)
+    store = opened(tmp_path, hands)
+    assert store.oldest_unsent_s() == 0
+    assert "begins to age now" in caplog.text
+    store.commit({}, [row(2)])
     store.close()
 
 
