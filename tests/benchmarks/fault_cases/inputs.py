@@ -213,7 +213,7 @@ CASES = [
     Case("E16", "A file's name with a line feed and escapes",
          "began a line of its own in the log and cleared the screen", forged_lines),
     Case("E16", "Numbers that are none, or out of reason",
-         "inf, 1e300, 1e-300 and `true` were accepted for most; 5,000 digits were a traceback", hostile_numbers),
+         "of these 40 values 22 were accepted and 5 ended in a traceback", hostile_numbers),
     Case("E17", "A camera id with a space",
          "a regular expression, and that the list of cameras was empty, which it was not", space_in_a_name),
     Case("E17", "A recording that is none", "was refused twice and left an empty result", refused_once),
