@@ -25,29 +25,14 @@ from pydantic import Field
 
 from edge_app.errors import StoreError
 from edge_app.settings import Settings
-from edge_app.store import shedding
+from edge_app.store import aside, shedding
 from edge_app.store.rows import Row, Shed
+from edge_app.store.schema import ASIDE, SCHEMA
 
 APPLICATION_ID = 0x43524F53  # "CROS", in the file's header
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 5000
 LEDGER_ROWS = 10_000  # so many sent event ids are remembered, lest an event decided twice is sent twice
-
-SCHEMA = """
-CREATE TABLE parts (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    queued_at_s REAL NOT NULL,
-    bytes INTEGER NOT NULL,
-    payload BLOB                -- NULL once it was sent
-);
-CREATE INDEX outbox_pending ON outbox(id) WHERE payload IS NOT NULL;
-CREATE INDEX outbox_sent ON outbox(id) WHERE payload IS NULL;
-"""
 
 
 class StoreSettings(Settings):
@@ -138,6 +123,23 @@ class Store:
                     count, size = count + 1, size + sent[0]
             write("DELETE FROM outbox WHERE payload IS NULL AND id <= (SELECT max(id) FROM outbox) - ?", (LEDGER_ROWS,))
         self._count(-count, -size)
+
+    def put_aside(self, ids: Iterable[int], reason: str, gap: Callable[[Shed], Row]) -> Shed | None:
+        """Take rows that the broker does not take out of the outbox; `gap` is queued as their account."""
+        with _plain_errors(self.path), self._commit_lock, _transaction(self._writer) as write:
+            shed, size = aside.put(write, ids, reason)
+            if shed is None:
+                return None
+            row = gap(shed)
+            _queue(write, row, self._clock())
+        self._count(1 - sum(shed.counts.values()), len(row.payload) - size)
+        self.wake.set()
+        return shed
+
+    def newest_id(self) -> int:
+        """Of the row queued last; 0 when there was none."""
+        with _plain_errors(self.path), self._drain_lock:
+            return int(self._drainer.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()[0])
 
     def depth(self) -> int:
         """Messages not yet acknowledged."""
@@ -264,6 +266,7 @@ def _prepare(connection: sqlite3.Connection, lineage: str) -> str:
             write(f"PRAGMA application_id = {APPLICATION_ID}")
             write(f"PRAGMA user_version = {SCHEMA_VERSION}")
             write("INSERT INTO meta VALUES ('lineage', ?), ('boot', '0')", (lineage,))
+        write(ASIDE)
         write("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'boot'")
         meta = dict(write("SELECT key, value FROM meta"))
     return f"{meta['lineage']}.{meta['boot']}" if meta["lineage"] else str(meta["boot"])
@@ -291,4 +294,5 @@ def check_store(path: Path) -> str:
             if not _check(connection):
                 return f"{path}: empty"
             waiting = connection.execute("SELECT count(*) FROM outbox WHERE payload IS NOT NULL").fetchone()[0]
-            return f"{path}: {waiting} unsent messages"
+            put_aside = aside.count(connection.execute)
+            return f"{path}: {waiting} unsent messages" + (f", {put_aside} put aside" if put_aside else "")
