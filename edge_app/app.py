@@ -109,7 +109,7 @@ class Node:
             opened.callback(PrometheusEndpoint(config.health, self.health, self.store).close)
 
     def _publish(self, mqtt: MqttSettings, opened: ExitStack) -> Publisher:
-        """Connect and say who this is. Raises `BrokerRefusedError`; a broker that is away is waited for meanwhile."""
+        """Connect and say who this is. A broker that is away or refuses is tried again while the node runs."""
         config = self.config
         publisher = Publisher(self.store, mqtt, self.letterhead, self._clock)
         zones = {camera.id: list(camera.zones) for camera in config.cameras}
@@ -117,7 +117,7 @@ class Node:
         publisher.hold(birth_message(self.letterhead, zones, config.links, detector, self._clock()))
         publisher.start()
         opened.callback(publisher.close)
-        publisher.raise_if_refused(BROKER_ANSWER_S)
+        publisher.await_answer(BROKER_ANSWER_S)
         heartbeat = Heartbeat(
             config.health,
             self.health,
