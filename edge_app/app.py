@@ -153,7 +153,7 @@ class Node:
         return "; ".join(problem for problem in problems if problem) or None
 
     def _publish(self, mqtt: MqttSettings, opened: ExitStack) -> Publisher:
-        """Connect and say who this is. Raises `BrokerRefusedError`; a broker that is away is waited for meanwhile."""
+        """Connect and say who this is. A broker that is away or refuses is tried again while the node runs."""
         config = self.config
         publisher = Publisher(self.store, mqtt, self.letterhead, self.clock.wall)
         zones = {camera.id: list(camera.zones) for camera in config.cameras}
@@ -163,7 +163,7 @@ class Node:
             publisher.hold(page)
         publisher.start()
         opened.callback(close_within, PUBLISHER_S, "the broker's connection", publisher.close)
-        publisher.raise_if_refused(BROKER_ANSWER_S)
+        publisher.await_answer(BROKER_ANSWER_S)
         return publisher
 
     def _perception(self) -> Perception:

@@ -137,7 +137,8 @@ def _prometheus(config: Site) -> str:
 
 
 def _broker(config: Site) -> str:
-    from edge_app.bus import check_broker
+    from edge_app.bus import check_broker, check_topic
 
     assert config.mqtt is not None
-    return check_broker(config.mqtt, config.mqtt.client_id or f"crosslane-{config.site}-{config.node}")
+    client_id = config.mqtt.client_id or f"crosslane-{config.site}-{config.node}"
+    return check_broker(config.mqtt, client_id, check_topic(config.site, config.node))

@@ -13,7 +13,8 @@ EdgeError                      70  a bug if it is raised itself
 └── ModelError                 65  a model or bundle is missing, damaged or not what the configuration says
 
 Exit codes follow sysexits.h. 65, 66, 77 and 78 do not get better by themselves: a systemd unit lists them in
-`RestartPreventExitStatus`. An error of the contract (`edge_app.contract.errors`) leaves with 65.
+`RestartPreventExitStatus`. A running node tries a broker that refuses again and again; only `check` leaves with 77. An
+error of the contract (`edge_app.contract.errors`) leaves with 65.
 """
 
 

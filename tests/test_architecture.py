@@ -89,7 +89,7 @@ def test_no_rooms_for_odds_and_ends() -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("paho", {"edge_app/bus.py", "edge_app/demo/watch.py"}),  # the watcher is a subscriber of its own, on purpose
+        ("paho", {"edge_app/bus/client.py"}),
         ("trackers", {"edge_app/perception/track.py"}),
         ("supervision", {"edge_app/perception/track.py"}),
         ("onnxruntime", {"edge_app/runtime/onnx.py"}),

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from edge_app.bus import DEFAULT_PORT, DEFAULT_TLS_PORT, MqttSettings, configuration_problems
+from edge_app.bus import MqttSettings, configuration_problems
+from edge_app.bus.settings import DEFAULT_PORT, DEFAULT_TLS_PORT
 from edge_app.config import Site, parse
 from edge_app.demo.play import Play, raw_config
 from edge_app.demo.watch import parse_address

@@ -2,9 +2,9 @@
 
     edge-app watch localhost:1883
 
-It shares nothing with the application but the contract: a process, a connection and a client of its own. It works with
-any broker and any number of nodes. Repeats are dropped by event_id, as every subscriber should. The demo runs it with
-`--log`, and counts and scores nothing but what it wrote there.
+It shares nothing with the application but the contract and the bound on what is read: a process, a connection and a
+client of its own. It works with any broker and any number of nodes. Repeats are dropped by event_id, as every
+subscriber should. The demo runs it with `--log`, and counts and scores nothing but what it wrote there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from edge_app.bus import CHECK_PATH
 from edge_app.contract.errors import MessageError
 from edge_app.contract.messages import NodeState
 from edge_app.contract.topics import ROOT, Message, decode
@@ -28,6 +29,7 @@ from edge_app.demo.watch_lines import LiveLines, PlainLines
 from edge_app.errors import BrokerError, ConfigurationError, EdgeError, StoreError
 
 DEFAULT_PORT = 1883
+LARGEST_BYTES = 1_000_000  # anybody may publish below the topic; what is larger ends the watching, and costs no memory
 ANSWER_S = 10.0
 TURN_S = 0.1
 
@@ -46,15 +48,14 @@ class Subscriber:
 
     def __init__(self, address: tuple[str, int], topic: str) -> None:
         """Returns when the broker has confirmed the subscription. Raises BrokerError."""
-        import paho.mqtt.client as paho
-        from paho.mqtt.enums import CallbackAPIVersion
+        from edge_app.bus.client import bounded_client
 
         self._where = f"{address[0]}:{address[1]}"
         self._inbox: list[tuple[str, bytes, bool]] = []
         self._refusal: str | None = None
         self._subscribed = False
         # 3.1.1, because every broker speaks it, the embedded one too.
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311, reconnect_on_failure=False)
+        self._client = bounded_client("3.1.1", most_bytes=LARGEST_BYTES)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = lambda _client, _data, m: self._inbox.append((m.topic, bytes(m.payload), m.retain))
@@ -83,7 +84,7 @@ class Subscriber:
         if self._refusal:
             raise BrokerError(f"broker {self._where}: refused this subscriber: {self._refusal}")
         if code:
-            raise BrokerError(f"broker {self._where}: the connection ended")
+            raise BrokerError(f"broker {self._where}: {self._client.oversize() or 'the connection ended'}")
 
     def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -106,6 +107,8 @@ class Ledger:
 
     def take(self, topic: str, payload: bytes, retained: bool) -> Message | None:
         """The message when it is new and keeps the contract."""
+        if topic.endswith(CHECK_PATH):  # `edge-app check` speaks to itself
+            return None
         received_at_s = time.time()
         self.counts["messages"] += 1
         try:

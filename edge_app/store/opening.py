@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from edge_app.errors import StoreDamagedError, StoreError, StoreRefusedError
-from edge_app.store import salvage, tables
+from edge_app.store import aside, salvage, tables
 
 log = logging.getLogger(__name__)
 
@@ -232,4 +232,5 @@ def check_store(path: Path) -> str:
             if not check(connection, path):
                 return f"{path}: empty"
             waiting = connection.execute("SELECT count(*) FROM outbox WHERE payload IS NOT NULL").fetchone()[0]
-            return f"{path}: {waiting} unsent messages"
+            put_aside = aside.count(connection.execute)
+            return f"{path}: {waiting} unsent messages" + (f", {put_aside} put aside" if put_aside else "")

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from edge_app.clock import Clock
 from edge_app.settings import FilePath, Settings
-from edge_app.store import ages, opening, shedding, unreadable
+from edge_app.store import ages, aside, opening, shedding, unreadable
 from edge_app.store.opening import plain_errors
 from edge_app.store.rows import Row, Shed
 from edge_app.store.salvage import LONGEST_REASON, LOSSES
@@ -129,6 +129,18 @@ class Store:
                     count, size = count + 1, size + sent[0]
             write("DELETE FROM outbox WHERE payload IS NULL AND id <= (SELECT max(id) FROM outbox) - ?", (LEDGER_ROWS,))
         self._count(-count, -size)
+
+    def put_aside(self, ids: Iterable[int], reason: str, gap: Callable[[Shed], Row]) -> Shed | None:
+        """Take rows that the broker does not take out of the outbox; `gap` is queued as their account."""
+        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+            shed, size = aside.put(write, ids, reason, self._ages.wall_ahead_s())
+            if shed is None:
+                return None
+            row = gap(shed)
+            _queue(write, row, self._ages.now_s())
+        self._count(1 - sum(shed.counts.values()), len(row.payload) - size)
+        self.wake.set()
+        return shed
 
     def time_s(self) -> float:
         """The time that `Pending.queued_at_s` is in: monotonic over restarts, nothing to do with the wall clock."""

@@ -35,6 +35,15 @@ CREATE TABLE unreadable (       -- what could not be read, for somebody who want
     reason TEXT NOT NULL,
     value BLOB
 );
+CREATE TABLE aside (            -- what no broker takes, for somebody who wants to look
+    id INTEGER PRIMARY KEY,     -- as in the outbox
+    event_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    queued_at_s REAL NOT NULL,
+    payload BLOB NOT NULL,
+    reason TEXT NOT NULL
+);
 CREATE INDEX outbox_pending ON outbox(id) WHERE payload IS NOT NULL;
 CREATE INDEX outbox_sent ON outbox(id) WHERE payload IS NULL;
 """
@@ -64,7 +73,9 @@ def make(write: Write, lineage: str) -> None:
 def upgrade(write: Write) -> None:
     """Version 1 knew neither checksums nor what is set aside, and its parts named no format."""
     write("ALTER TABLE outbox ADD COLUMN checksum INTEGER")
-    write(next(statement for statement in STATEMENTS if "TABLE unreadable" in statement))
+    for statement in STATEMENTS:
+        if "TABLE unreadable" in statement or "TABLE aside" in statement:
+            write(statement)
     write(f"PRAGMA user_version = {VERSION}")
     before = dict(write("SELECT key, value FROM parts"))
     for key, value in upgraded(before).items():

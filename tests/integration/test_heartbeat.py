@@ -32,7 +32,7 @@ def test_cameras_node_and_heartbeat(subscribe, tmp_path):
         )  # fmt: skip
         subscriber = subscribe(broker.port, "3.1.1")
         publisher.start()
-        publisher.raise_if_refused(10)
+        publisher.await_answer(10)
         health.processed(["north"] * 10)
         heartbeat.start()
         subscriber.wait(lambda seen: len(seen.of(HealthMessage)) >= 2 and seen.of(CameraState) and seen.of(Birth))

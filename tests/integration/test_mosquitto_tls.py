@@ -95,7 +95,7 @@ def test_facts_arrive_encrypted(tls_broker, authority, subscribe, tmp_path):
     letterhead = Letterhead("demo", "edge-1", store.boot_id)
     publisher = Publisher(store, settings(broker.port, ca=authority.ca), letterhead)
     publisher.start()
-    assert publisher.raise_if_refused(10)
+    assert publisher.await_answer(10)
     store.commit({}, [letterhead.row(golden_samples()["match"])])
     assert publisher.flush(10)
     subscriber.wait(lambda seen: seen.of(Match))
@@ -106,7 +106,7 @@ def test_facts_arrive_encrypted(tls_broker, authority, subscribe, tmp_path):
 def problem(settings):
     """What is wrong with this broker; nothing, where it takes us."""
     try:
-        check_broker(settings, "c")
+        check_broker(settings, "c", "crosslane/v1/demo/c/event/check")
     except (BrokerError, ConfigurationError) as error:
         return str(error)
     return ""
