@@ -31,7 +31,7 @@ from edge_app.logs import LogSettings, configure
 from edge_app.pictures.album import Album
 from edge_app.received import Mail, read_mail
 from edge_app.simulation.configuration import Play, site_config
-from edge_app.watch import parse_address
+from edge_app.watch import address_text, parse_address
 
 LISTEN_S = 90.0  # for the subscriber to start, on a machine with other things to do, and to be let in
 GOODBYE_S = 10.0  # for the last messages to arrive
@@ -64,7 +64,7 @@ def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -
         else:
             (host, port), protocol = parse_address(broker), "auto"
         config = site_config(play, scratch / "demo.db", {"host": host, "port": port, "protocol": protocol})
-        address = f"{host}:{port}"
+        address = address_text(host, port)
         print_opening(play, [camera.id for camera in config.cameras], address, own_broker=broker is None)
         log = scratch / "received.jsonl"
         with Watcher(address, f"{ROOT}/{config.site}/{config.node}/#", log, headless) as watcher:
