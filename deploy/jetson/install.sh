@@ -17,6 +17,7 @@ fail() { say "$@"; exit 1; }
 releases=/opt/crosslane/releases current=/opt/crosslane/current
 site=/etc/crosslane/site.yaml unit=/etc/systemd/system/crosslane-edge.service secrets=/etc/crosslane/secrets.env
 service=crosslane-edge.service
+declare -A node=() # what systemd and the node said last
 
 # ── a release, beside the running one
 
@@ -75,7 +76,8 @@ check_release() {
 remember() {
     local good="$site"
     before="$(mktemp -d /opt/crosslane/.before.XXXXXX)"
-    delivering="$(delivering_cameras)"
+    look
+    delivering="${node[delivering]}"
     [[ ! -e "$site.good" ]] || good="$site.good"
     [[ ! -e "$good" ]] || cp -a -- "$good" "$before/site.yaml"
     [[ ! -e "$unit" ]] || cp -a -- "$unit" "$before/unit"
@@ -100,7 +102,8 @@ exchange() {
 }
 
 restart() {
-    invocation="$(property InvocationID)"
+    look
+    invocation="${node[InvocationID]:-}"
     systemctl daemon-reload
     systemctl enable --quiet "$service"
     systemctl restart --no-block "$service"
@@ -134,36 +137,42 @@ go_back() {
 
 # ── is the node well?
 
-property() { systemctl show --property "$1" --value "$service"; }
-
-# Cameras that deliver, as the node itself says ("3 of 4 cameras deliver; …; step 1234"), or nothing.
-delivering_cameras() { property StatusText | sed -n 's/^\([0-9]*\) of [0-9]* cameras deliver.*/\1/p'; }
-all_cameras() { property StatusText | sed -n 's/^[0-9]* of \([0-9]*\) cameras deliver.*/\1/p'; }
-steps() { property StatusText | sed -n 's/.*; step \([0-9]*\)$/\1/p'; }
+# look: asks systemd once. The node itself says "3 of 4 cameras deliver; …; step 1234".
+look() {
+    local key value
+    node=([delivering]='' [cameras]='' [step]='')
+    while IFS='=' read -r key value; do node[$key]="$value"; done < <(
+        systemctl show --property=ActiveState,NRestarts,InvocationID,StatusText "$service"
+    )
+    if [[ "${node[StatusText]:-}" =~ ^([0-9]+)\ of\ ([0-9]+)\ cameras\ deliver.*\;\ step\ ([0-9]+)$ ]]; then
+        node[delivering]="${BASH_REMATCH[1]}" node[cameras]="${BASH_REMATCH[2]}" node[step]="${BASH_REMATCH[3]}"
+    fi
+}
 
 # unwell BEFORE: waits until the node that was started last is well, and has been for a while: then false. Else prints
 # what is wrong, and true. BEFORE: how many cameras delivered; empty where that is not known.
 unwell() {
-    local deadline=$((SECONDS + ${WAIT_S:-300})) since= first= state=none now all
+    local deadline=$((SECONDS + ${WAIT_S:-300})) since= first= wanted
     while ((SECONDS < deadline)); do
         sleep 1
-        [[ "$(property InvocationID)" != "$invocation" ]] || continue # the old one is still stopping
-        state="$(property ActiveState)" now="$(delivering_cameras)" all="$(all_cameras)"
-        if [[ "$state" == failed || "$(property NRestarts)" == [1-9]* ]]; then
+        look
+        [[ "${node[InvocationID]:-}" != "$invocation" ]] || continue # the old one is still stopping
+        if [[ "${node[ActiveState]:-}" == failed || "${node[NRestarts]:-}" == [1-9]* ]]; then
             printf 'it ended by itself\n'
             return
         fi
-        [[ "$state" == active ]] || continue
-        [[ -n "$since" ]] || since=$SECONDS first="$(steps)"
+        [[ "${node[ActiveState]:-}" == active ]] || continue
+        [[ -n "$since" ]] || since=$SECONDS first="${node[step]}"
         ((SECONDS - since >= ${SETTLE_S:-20})) || continue
-        if [[ "$(steps)" == "$first" ]]; then
+        if [[ -n "$first" && "${node[step]}" == "$first" ]]; then # version 0.1 says nothing of steps
             printf 'its pipeline hangs\n'
             return
         fi
-        [[ -n "$1" ]] && ((${now:-0} < ($1 < ${all:-0} ? $1 : ${all:-0}))) || return 1
+        wanted=$((${1:-0} < ${node[cameras]:-0} ? ${1:-0} : ${node[cameras]:-0})) # a new site may have fewer
+        ((${node[delivering]:-0} < wanted)) || return 1
     done
-    if [[ "$state" == active ]]; then
-        printf '%s of %s cameras deliver; before, %s did\n' "${now:-0}" "${all:-0}" "$1"
+    if [[ "${node[ActiveState]:-}" == active ]]; then
+        printf '%s of %s cameras deliver; before, %s did\n' "${node[delivering]:-0}" "${node[cameras]:-0}" "$1"
     else
         printf 'it was not ready within %s s\n' "${WAIT_S:-300}"
     fi
@@ -209,4 +218,5 @@ fi
 trap - EXIT
 put "$site" "$site.good"
 prune
-say "release $name runs: $(property StatusText)"
+look
+say "release $name runs: ${node[StatusText]:-}"

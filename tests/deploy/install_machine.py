@@ -132,7 +132,7 @@ class Machine:
         return done.stdout.strip()
 
     def property(self, name):
-        return self.ok(f"systemctl show --property {name} --value crosslane-edge.service")
+        return self.ok(f"systemctl show --property={name} crosslane-edge.service").removeprefix(f"{name}=")
 
     def releases(self):
         return self.ok("ls -1 /opt/crosslane/releases").split()

@@ -121,7 +121,9 @@ def stop():
 def systemctl(arguments):
     verb = next(word for word in arguments if not word.startswith("-"))
     if verb == "show":
-        print(read_state().get(arguments[arguments.index("--property") + 1], ""))
+        state = read_state()
+        wanted = next(word for word in arguments if word.startswith("--property=")).removeprefix("--property=")
+        print("\n".join(f"{name}={state[name]}" for name in wanted.split(",")))
     elif verb == "restart":
         stop()
         log = (HOME / "supervisor").open("a")

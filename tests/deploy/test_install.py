@@ -24,10 +24,10 @@ def machine(tmp_path):
 
 @pytest.fixture
 def site(tmp_path):
-    """`site(**changes)` → the file of a simulated site that is played in real time, six times as fast."""
+    """`site(**changes)` → the file of a simulated site that is played four times as fast."""
 
     def write(**changes):
-        raw = raw_config(Play(seconds=3600.0, speed=6.0), Path("/var/lib/crosslane/node.db"), None) | changes
+        raw = raw_config(Play(seconds=3600.0, speed=4.0), Path("/var/lib/crosslane/node.db"), None) | changes
         path = tmp_path / "site.yaml"
         path.write_text(yaml.safe_dump(raw))
         return path
@@ -43,6 +43,8 @@ def broker(make_mosquitto, tmp_path):
     return make_mosquitto(f"allow_anonymous false\npassword_file {passwords}\n")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_life_of_a_node(machine, site, broker, subscribe):
     """Installed with a password, updated well, updated badly, updated without it being possible, taken away."""
     login = {"host": broker.host, "port": broker.port, "username": "edge", "password_env": "BROKER_PASSWORD"}
@@ -135,6 +137,7 @@ def take_away(machine):
     assert machine.run("id crosslane").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_is_no_failure(machine, site):
     done = machine.install(site(mqtt={"host": "127.0.0.1", "port": 9}))
     assert done.returncode == 0, done.stderr
