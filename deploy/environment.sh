@@ -153,7 +153,7 @@ environment() {
     make_venv "$python"
     uv --version >/dev/null 2>&1 || uv="$venv/bin/uv"
     fill_venv "$uv" "$1"
-    complete_libraries
+    [[ -n "${PACKAGES:-}" ]] || complete_libraries
     wanted "$1" >"$venv/.lock-$1"
 }
 

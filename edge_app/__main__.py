@@ -48,11 +48,16 @@ def run(config: Config) -> None:
 
 
 @cli.command()
-def check(config: Config) -> None:
+def check(
+    config: Config,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="A broker or live camera that is away is told, no problem.")
+    ] = False,
+) -> None:
     """Look at everything a run would need - files, models, cameras, links, broker - and list every problem."""
     from edge_app.check import check_site
 
-    for line in check_site(config):
+    for line in check_site(config, lenient):
         say(line)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_app.clock import Clock
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
-from edge_app.errors import ConfigurationError, EdgeError
+from edge_app.errors import BrokerError, BrokerRefusedError, ConfigurationError, EdgeError
 from edge_app.runtime.bundles import Today
 
 
@@ -26,9 +26,13 @@ class CheckError(EdgeError):
         return self._lines
 
 
-def check_site(path: Path) -> list[str]:
-    """What was found, a line each. Raises `ConfigurationError`, or `CheckError` with every other problem."""
+def check_site(path: Path, lenient: bool = False) -> list[str]:
+    """What was found, a line each. Raises `ConfigurationError`, or `CheckError` with every other problem.
+
+    `lenient`: a live camera or a broker that is away, and may come back by itself, is found to be so and no problem.
+    """
     config = load(path)
+    live = {f"camera {camera.id}" for camera in config.cameras if camera.is_live}
     found: list[str] = []
     problems: list[tuple[str, int]] = []
     for name, look in _looks(config):
@@ -37,6 +41,10 @@ def check_site(path: Path) -> list[str]:
         except ConfigurationError as error:
             problems += [(f"{name}: {problem}", error.exit_code) for problem in error.problems]
         except EdgeError as error:
+            unreachable = isinstance(error, BrokerError) and not isinstance(error, BrokerRefusedError)
+            if lenient and (unreachable or name in live):
+                found.append(f"{name}: AWAY, {error}")
+                continue
             problems.append((f"{name}: {error}", error.exit_code))
         except ContractError as error:
             problems.append((f"{name}: {error}", 65))

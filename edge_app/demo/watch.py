@@ -43,6 +43,11 @@ def parse_address(text: str, where: str = "--broker", port: int = DEFAULT_PORT) 
     return found[1] or found[2], int(found[3] or port)
 
 
+def address_text(host: str, port: int) -> str:
+    """What `parse_address` reads again."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Subscriber:
     """One connection that listens below `topic`. Belongs to the thread that calls `turn`."""
 

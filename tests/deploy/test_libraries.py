@@ -1,4 +1,4 @@
-"""deploy/environment.sh finds what a bare system lacks: a library that a package wants, with and without root."""
+"""deploy/environment.sh finds the shared libraries that packages want and a bare system lacks, as root or not."""
 
 import os
 import subprocess

@@ -15,7 +15,7 @@ from edge_app.contract.samples import SITE, golden_samples
 from edge_app.contract.topics import encode, topic_of
 from edge_app.demo.broker import EmbeddedBroker, free_port
 from edge_app.demo.received import read_mail
-from edge_app.demo.watch import parse_address
+from edge_app.demo.watch import address_text, parse_address
 from edge_app.demo.watch_lines import LiveLines, coloured_line, plain_line
 from edge_app.errors import ConfigurationError
 
@@ -31,6 +31,7 @@ from edge_app.errors import ConfigurationError
 )
 def test_addresses(text, expected):
     assert parse_address(text) == expected
+    assert parse_address(address_text(*expected)) == expected
 
 
 @pytest.mark.parametrize("text", ["", ":1883", "host:", "host:mqtt", "host:0", "host:65536", "::1", "a:b:1", "a b:1"])
