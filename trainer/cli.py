@@ -14,7 +14,7 @@ from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from trainer.export.detector import ExportedDetector
-    from trainer.methods.cards import Card
+    from trainer.methods.table import Card
 
 app = typer.Typer(
     help="Learn to find the same vehicle or person again on another camera, without labels.",
@@ -207,7 +207,7 @@ def methods(
     """List the methods: what each does, what it uses camera numbers for, what it costs and remembers."""
     from dataclasses import asdict
 
-    from trainer.methods.cards import CARDS
+    from trainer.methods.table import CARDS
 
     if as_json:
         typer.echo(json.dumps({name: asdict(card) for name, card in CARDS.items()}, indent=2, ensure_ascii=False))

@@ -57,6 +57,16 @@ class ProxySettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
 
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> str | None:
+        """A sum over cameras of means is not that of its pieces."""
+        return None if self.aggregation == "batch_mean" else "aggregation camera_sum: set method.aggregation=batch_mean"
+
 
 class OnlineSettings(ProxySettings):
     """What the methods with an online association set alike."""

@@ -98,6 +98,15 @@ class TcrlSettings(Settings):
     """The view of whole pictures; the masked view shares its flip and shift and has no erasing."""
 
     @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> None:
+        """Pieces of a batch do."""
+
+    @property
     def parts(self) -> bool:
         """Whether masked pictures are needed."""
         return self.hcl_part > 0 or self.pcl_part > 0 or self.weighting == "agreement"

@@ -11,6 +11,7 @@ from tiny_crops import write_market  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
 from trainer.data.loader import Chances, Loader  # noqa: E402
+from trainer.methods.tcrl import TCRL  # noqa: E402
 from trainer.parallel import ALONE  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
@@ -114,9 +115,7 @@ def test_the_part_bank_of_masked_pictures(crops, tmp_path, sides):
     few = session.settings.extraction.model_copy(update={"batch": 5})
     session.settings = session.settings.model_copy(update={"extraction": few})
     np.testing.assert_allclose(session.extract(*shown[-1]), method.part.rows, atol=1e-5)
-    copied = run.METHODS["tcrl"](
-        method.network, method.crops, method.settings.model_copy(update={"part_bank": "copy"}), 0
-    )
+    copied = TCRL(method.network, method.crops, method.settings.model_copy(update={"part_bank": "copy"}), 0)
     assert np.array_equal(copied.start_epoch(0, session.extract).labels, plan.labels)
     assert torch.equal(copied.part.rows, copied.whole.rows)
 
