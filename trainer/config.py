@@ -15,7 +15,6 @@ from trainer.errors import ConfigurationError
 from trainer.extract import ExtractSettings
 from trainer.methods import table
 from trainer.methods.base import MethodSettings
-from trainer.methods.cluster_contrast import ClusterContrastSettings
 from trainer.models.embedder import ModelSettings
 from trainer.optimiser import OptimiserSettings
 from trainer.settings import Settings
@@ -47,7 +46,7 @@ class TrainSettings(Settings):
 
     data: DataSettings
     model: ModelSettings = ModelSettings()
-    method: AnyMethod = ClusterContrastSettings()
+    method: AnyMethod = table.settings_of("cluster_contrast")()
     optimiser: OptimiserSettings = OptimiserSettings()
     extraction: ExtractSettings = ExtractSettings()
     """Extraction for clustering and for evaluation."""
