@@ -1,5 +1,6 @@
 """The table of methods says what the code is: names, need for cameras, passes, and the bytes it remembers."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -82,6 +83,14 @@ def test_every_entry_names_what_is_there(name):
         "load_state",
     }
     assert wanted <= set(dir(class_of(name)))
+
+
+@NAMES
+def test_papers_never_import_each_other(name):
+    """Of a paper that the import contracts do not list yet, too."""
+    source = (REPOSITORY / "trainer" / "methods" / f"{name}.py").read_text(encoding="utf-8")
+    imported = {node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {f"trainer.methods.{other}" for other in METHODS} | imported & {"trainer.methods"}
 
 
 def test_no_method_is_missing_in_the_table():
