@@ -13,7 +13,6 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from edge_app.contract.yaml import plain
 
@@ -44,11 +43,12 @@ def mistakes(error: ValidationError, model: Model) -> list[str]:
     return [_mistake(item, model) for item in items[:MOST]] + more
 
 
-def keys_of(model: Model, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key below a model as `a.b`, with its field; lists are not entered."""
+def keys_of(model: Model, prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Every key below a model as `a.b`, with the alternatives of its type; lists are not entered."""
     for name, about in model.model_fields.items():
-        yield prefix + name, about
-        for kind in _models(_alternatives(about.annotation)):
+        kinds = _alternatives(about.annotation)
+        yield prefix + name, kinds
+        for kind in _models(kinds):
             yield from keys_of(kind, f"{prefix}{name}.")
 
 

@@ -53,6 +53,15 @@ class ClusterContrastSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
 
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> None:
+        """Pieces of a batch do."""
+
 
 class Out(NamedTuple):
     """One step's features."""

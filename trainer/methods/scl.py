@@ -86,6 +86,11 @@ class SclSettings(Settings):
     augment: AugmentSettings = AugmentSettings(pad_px=0, erase=0)
     """The view that is trained on; the authors mirror only."""
 
+    @property
+    def whole_batches(self) -> str | None:
+        """What is written back in a step is read in it."""
+        return None if self.writeback == "clean" else "writeback faithful: set method.writeback=clean"
+
 
 class Out(NamedTuple):
     """One step's features and what they are compared with."""

@@ -70,6 +70,15 @@ class SpclSettings(Settings):
     """The view that is trained on."""
 
     @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> None:
+        """Pieces of a batch do."""
+
+    @property
     def labels(self) -> LabelSettings:
         """How the crops are clustered for the report of a run."""
         return LabelSettings(clustering=self.clustering)

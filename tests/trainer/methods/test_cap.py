@@ -12,8 +12,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from proxy_worlds import batch_of, crops_from, linear_network  # noqa: E402
 
-from trainer.methods.cap import CAP, CapSettings, Out, intra_nce  # noqa: E402
-from trainer.proxies import over_cameras  # noqa: E402
+from trainer.methods.cap import CAP, CapSettings, Out, intra_nce, over_cameras  # noqa: E402
 
 FEW = settings(max_examples=40, deadline=None)
 

@@ -12,10 +12,9 @@ for library in ("faiss", "numba", "onnx", "tensorboard", "hypothesis"):
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from tiny_crops import write_market  # noqa: E402
-from torch.nn.functional import cross_entropy, normalize  # noqa: E402
+from torch.nn.functional import normalize  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
-from trainer.clustering.jaccard import Graph, Rows  # noqa: E402
 from trainer.data.batch import Batch  # noqa: E402
 from trainer.memory import Memory, label_means  # noqa: E402
 from trainer.methods.cluster_contrast import cluster_nce  # noqa: E402
@@ -23,16 +22,12 @@ from trainer.methods.gracl import (  # noqa: E402
     Gracl,
     GraclSettings,
     Out,
-    average,
     inter_relations,
     inter_to_proxies,
     intra_relations,
-    jaccard_relations,
     lowest,
 )
 from trainer.runlog import read_log  # noqa: E402
-
-OTHERS = ("crops", "clusters", "nearest")
 
 
 def at(*degrees):
@@ -55,11 +50,8 @@ def test_c1_relations():
 
 
 def test_c2_proxies():
-    assert lowest(inter_relations(FEATURES, LABELS), LABELS, 1).tolist() == [0, 5]
-    assert lowest(intra_relations(FEATURES, LABELS), LABELS, 1).tolist() == [2, 3]
-    scores = inter_relations(FEATURES, LABELS, "nearest")
-    close(scores, [0.139173, 0.342020, 0.559193, 0.559193, 0.325568, 0.156434])
-    assert lowest(scores, LABELS, 1).tolist() == [0, 5]
+    assert lowest(inter_relations(FEATURES, LABELS), LABELS).tolist() == [0, 5]
+    assert lowest(intra_relations(FEATURES, LABELS), LABELS).tolist() == [2, 3]
 
 
 def method(inter, intra, **changes):
@@ -109,18 +101,12 @@ def problems(draw, least_clusters=1):
     return features, labels[torch.randperm(len(labels), generator=generator)]
 
 
-def slow_relations(similarity, labels, others):
+def slow_relations(similarity, labels):
     """r_inter and r_intra from all pairs, crop by crop."""
     inter, intra = [], []
     for i, own in enumerate(labels.tolist()):
         outside = [float(similarity[i, j]) for j in range(len(labels)) if labels[j] != own]
-        if others == "nearest":
-            inter.append(max(outside, default=0.0))
-        elif others == "clusters":
-            clusters = [float(similarity[i, labels == k].mean()) for k in labels.unique().tolist() if k != own]
-            inter.append(sum(clusters) / max(len(clusters), 1))
-        else:
-            inter.append(sum(outside) / max(len(outside), 1))
+        inter.append(sum(outside) / max(len(outside), 1))
         mates = [float(similarity[i, j]) for j in range(len(labels)) if labels[j] == own and j != i]
         intra.append(sum(mates) / len(mates) if mates else 1.0)
     return torch.tensor([inter, intra], dtype=torch.float64)
@@ -136,64 +122,35 @@ def slow_pick(relations, labels, guard=0.0):
     return picks
 
 
-@given(problem=problems(), others=st.sampled_from(OTHERS), guard=st.sampled_from([0.0, 0.1, 0.5]))
+@given(problem=problems(), guard=st.sampled_from([0.0, 0.1, 0.5]))
 @settings(max_examples=60, deadline=None)
-def test_relations_and_picks_are_the_loops(problem, others, guard):
+def test_relations_and_picks_are_the_loops(problem, guard):
     features, labels = problem
-    inter, intra = inter_relations(features, labels, others), intra_relations(features, labels)
-    torch.testing.assert_close(torch.stack([inter, intra]), slow_relations(features @ features.T, labels, others))
+    inter, intra = inter_relations(features, labels), intra_relations(features, labels)
+    torch.testing.assert_close(torch.stack([inter, intra]), slow_relations(features @ features.T, labels))
     assert torch.isfinite(torch.stack([inter, intra])).all()
-    chosen = lowest(intra, labels, 1, guard)
-    assert chosen.tolist() == slow_pick(intra, labels, guard)
-    assert torch.equal(average(features, labels, chosen), features[chosen])  # bit-equal members
+    assert lowest(intra, labels, guard).tolist() == slow_pick(intra, labels, guard)
 
 
-@given(problem=problems(), samples=st.integers(1, 4))
+@given(problem=problems(), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_several_samples_are_averaged(problem, samples):
-    features, labels = problem
-    relations = intra_relations(features, labels)
-    chosen = lowest(relations, labels, samples)
-    for k, proxy in enumerate(average(features, labels, chosen)):
-        members = torch.nonzero(labels == k)[:, 0]
-        best = members[torch.argsort(relations[members].round(decimals=5), stable=True)][:samples]
-        torch.testing.assert_close(proxy, normalize(features[best].mean(0), dim=0))
-
-
-@given(problem=problems(), others=st.sampled_from(OTHERS), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
-def test_the_order_of_the_crops_does_not_matter(problem, others, seed):
+def test_the_order_of_the_crops_does_not_matter(problem, seed):
     features, labels = problem
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    for relation in (lambda f, y: inter_relations(f, y, others), intra_relations):
+    for relation in (inter_relations, intra_relations):
         torch.testing.assert_close(relation(features[order], labels[order]), relation(features, labels)[order])
 
 
-@given(problem=problems(), others=st.sampled_from(OTHERS))
+@given(problem=problems(least_clusters=2))
 @settings(max_examples=30, deadline=None)
-def test_relations_by_jaccard_are_the_loops(problem, others):
-    features, labels = problem
-    labels = torch.cat([labels, torch.tensor([-1])])  # an outlier, which must not matter
-    features = torch.cat([features, features[:1]])
-    distance = ((1 - features @ features.T) / 2).float()
-    kept = np.tril(distance.numpy() <= 0.7, -1)
-    starts = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int64)
-    graph = Graph(Rows(starts, np.nonzero(kept)[1].astype(np.int32), distance.numpy()[kept]), 0.7)
-    closeness = torch.where(distance <= 0.7, 1 - distance, 0.0).double()[:-1, :-1]
-    found = torch.from_numpy(np.stack(jaccard_relations(graph, labels.numpy(), others))[:, :-1])
-    torch.testing.assert_close(found, slow_relations(closeness, labels[:-1], others), atol=1e-6, rtol=0)
-
-
-@given(problem=problems(least_clusters=2), others=st.sampled_from(OTHERS))
-@settings(max_examples=30, deadline=None)
-def test_the_update_is_the_loop(problem, others):
+def test_the_update_is_the_loop(problem):
     features, labels = problem
     count = int(labels.max()) + 3  # two proxies without crops in the batch
     inter, intra = (normalize(torch.randn(count, features.shape[1]).double(), dim=1) for _ in range(2))
-    made = method(inter, intra, others=others)
+    made = method(inter, intra)
     made.after_step(Out(features), batch_of(labels))
     near = {"atol": 1e-6, "rtol": 0}  # the memory takes float32
-    mates = slow_relations(features @ features.T, labels, others)[1].round(decimals=5)
+    mates = slow_relations(features @ features.T, labels)[1].round(decimals=5)
     for k in range(count):
         members = torch.nonzero(labels == k)[:, 0].tolist()
         if not members:
@@ -201,7 +158,7 @@ def test_the_update_is_the_loop(problem, others):
             assert torch.equal(made.intra.rows[k], intra[k])
             continue
         away = {i: (features[i] @ torch.cat([inter[:k], inter[k + 1 :]]).T) for i in members}
-        away = {i: float((v.max() if others == "nearest" else v.mean()).round(decimals=5)) for i, v in away.items()}
+        away = {i: float(similarity.mean().round(decimals=5)) for i, similarity in away.items()}
         b, c = min(members, key=lambda i: (away[i], i)), min(members, key=lambda i: (float(mates[i]), i))
         torch.testing.assert_close(made.inter.rows[k], normalize(0.1 * inter[k] + 0.9 * features[b], dim=0), **near)
         torch.testing.assert_close(made.intra.rows[k], normalize(0.1 * intra[k] + 0.9 * features[c], dim=0), **near)
@@ -213,25 +170,13 @@ def test_the_update_is_the_loop(problem, others):
 def test_two_banks_of_centroids_give_the_loss_of_cluster_contrast(problem):
     features, labels = (part.float() if part.is_floating_point() else part for part in problem)
     centroids = normalize(label_means(features, labels, int(labels.max()) + 1), dim=1)
-    for negatives in ("own", "inter"):
-        made = method(centroids, centroids, negatives=negatives)
-        total = sum(made.losses(Out(features), batch_of(labels)).values())
-        torch.testing.assert_close(total, cluster_nce(features, Memory(centroids, 0.05, 0.1), labels))
+    total = sum(method(centroids, centroids).losses(Out(features), batch_of(labels)).values())
+    torch.testing.assert_close(total, cluster_nce(features, Memory(centroids, 0.05, 0.1), labels))
 
 
-def test_negatives_of_the_inter_proxies():
-    inter, intra, features, labels = at(-12, 95, 180).float(), at(14, 70, 200).float(), FEATURES.float(), LABELS
-    made = method(inter, intra, negatives="inter", temperature=0.5)
-    keys = [torch.cat([intra[y : y + 1], inter[:y], inter[y + 1 :]]) for y in labels.tolist()]
-    logits = torch.stack([feature @ rows.T / 0.5 for feature, rows in zip(features, keys, strict=True)])
-    expected = 0.5 * cross_entropy(logits, torch.zeros_like(labels))
-    torch.testing.assert_close(made.losses(Out(features), batch_of(labels))["intra"], expected)
-
-
-@pytest.mark.parametrize("negatives", ["own", "inter"])
-def test_gradients_are_those_of_finite_differences(negatives, monkeypatch):
+def test_gradients_are_those_of_finite_differences(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # the loss is float32 by design; here float64
-    made = method(at(-12, 95, 180), at(14, 70, 200), negatives=negatives, temperature=0.5)
+    made = method(at(-12, 95, 180), at(14, 70, 200), temperature=0.5)
     batch = batch_of(torch.tensor([0, 1, 2, 0]))
     features = at(5, 80, 170, 30).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda rows: sum(made.losses(Out(rows), batch).values()), features)
@@ -257,8 +202,8 @@ def parsed(root, cache, **changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"relation": "jaccard", "guard": 0.1, "samples": 2}, {"others": "nearest", "update": "frozen"}],
-    ids=["default", "jaccard", "nearest"],
+    [{}, {"guard": 0.1, "update": "hardest"}, {"update": "sequential"}],
+    ids=["default", "hardest", "sequential"],
 )
 def test_a_run_and_the_same_run_resumed_inside_an_epoch(changes, tmp_path, monkeypatch):
     chosen = parsed(write_market(tmp_path / "crops"), tmp_path / "cache", **changes)

@@ -18,7 +18,7 @@ import methods  # noqa: E402
 from tiny_crops import write_market  # noqa: E402
 from tiny_networks import small_onnx  # noqa: E402
 
-from trainer.methods.cards import CARDS  # noqa: E402
+from trainer.methods.table import CARDS  # noqa: E402
 
 ROWS = Path(methods.__file__).parent / "rows" / "methods.json"  # what the page's tables are printed from
 

@@ -15,8 +15,17 @@ from hypothesis import strategies as st  # noqa: E402
 from proxy_worlds import batch_of, crops_from, linear_network  # noqa: E402
 from torch.nn.functional import normalize  # noqa: E402
 
-from trainer.methods.o2cap import O2CAP, O2capSettings, Out, strangers  # noqa: E402
-from trainer.proxies import association_nce, bank_from, blended, online_positives, over_cameras  # noqa: E402
+from trainer.methods.o2cap import (  # noqa: E402
+    O2CAP,
+    O2capSettings,
+    Out,
+    association_nce,
+    blended,
+    online_positives,
+    over_cameras,
+    strangers,
+)
+from trainer.proxies import bank_from  # noqa: E402
 
 CPU = torch.device("cpu")
 FEW = settings(max_examples=40, deadline=None)

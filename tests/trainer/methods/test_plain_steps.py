@@ -16,8 +16,8 @@ import method_steps  # noqa: E402
 import plain_steps  # noqa: E402
 
 from trainer.data.records import Crops  # noqa: E402
+from trainer.methods.table import METHODS, class_of  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
-from trainer.run import METHODS  # noqa: E402
 
 COUNT, CAMERAS = 192, 3
 
@@ -38,12 +38,12 @@ def test_a_plain_step_is_the_same_step(problem, name):
         chosen = chosen.model_copy(update={"writeback": "faithful"})
     given = method_steps.Given(problem.network, method_steps.BATCH)
     torch.manual_seed(0)  # SCL's heads
-    first = METHODS[name](given, problem.crops, chosen, 0)
+    first = class_of(name)(given, problem.crops, chosen, 0)
     plan = first.start_epoch(5, lambda *_: method_steps.features_of(COUNT, problem.network.dimension))
     batch = method_steps.batches_of(plan.batches[:1], plan.labels, problem, len(first.views()))[0]
     first.load_state(method_steps.filled(first.state()))
     torch.manual_seed(0)
-    second = METHODS[name](given, problem.crops, chosen, 0)
+    second = class_of(name)(given, problem.crops, chosen, 0)
     second.load_state({key: part.clone() if torch.is_tensor(part) else part for key, part in first.state().items()})
 
     out = first.forward(batch)

@@ -22,6 +22,7 @@ from trainer.labels import LabelSettings, clusters  # noqa: E402
 from trainer.metrics.retrieval import Truth, score  # noqa: E402
 from trainer.models.embedder import blueprint_of, new_embedder  # noqa: E402
 from trainer.optimiser import rate_at  # noqa: E402
+from trainer.report.run import LABELS  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
@@ -89,10 +90,9 @@ def test_the_labels_of_a_run_are_clustered_as_the_method_clusters(crops, tmp_pat
     training = layouts.read(crops).train
     assert settings.method.labels.camera_centred
     expected, plain = (
-        clusters(table.features, training, labels).labels
-        for labels in (settings.method.labels, LabelSettings(clustering=settings.method.labels.clustering))
+        clusters(table.features, training, labels).labels for labels in (settings.method.labels, LabelSettings())
     )
-    assert np.array_equal(load_labels(folder / run.LABELS), expected)
+    assert np.array_equal(load_labels(folder / LABELS), expected)
     assert "Ways between cameras" in (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert not np.array_equal(expected, plain)
 
@@ -110,7 +110,7 @@ def test_crops_without_cameras_are_refused(tmp_path, name):
 
 @NAMES
 def test_a_mistake_in_the_settings_is_named_without_the_method(crops, tmp_path, name):
-    with pytest.raises(ConfigurationError, match=r"method\.hard_negative: unknown key; did you mean method\.hard_neg"):
+    with pytest.raises(ConfigurationError, match=r"method\.hard_negative: unknown key; did you mean `hard_negatives`"):
         parsed(crops, tmp_path, name, hard_negative=3)
 
 

@@ -59,7 +59,7 @@ def same_networks(first, second):
     "changes",
     [
         {},
-        {"part_bank": "keep", "pcl": "proxy", "hcl": "mean", "weighting": "agreement", "one_call": True},
+        {"hcl": "mean", "pcl_whole": 0, "weight_temperature": 0.8, "cluster_update": "sequential"},
     ],
     ids=["default", "alternatives"],
 )
@@ -95,7 +95,7 @@ def test_without_its_terms_it_is_cluster_contrast(crops, tmp_path):
 def test_the_part_bank_of_masked_pictures(crops, tmp_path, sides):
     """Rows of M^P are features of the covered pictures, the same whatever the blocks they are computed in, and other
     ones in another epoch."""
-    options = {"mask": {"sides": sides}, "part_bank": "extract"}
+    options = {"mask": {"sides": sides}}
     session = run.Session(parsed(crops, tmp_path / "cache", **options), tmp_path / "run", ALONE, None, quiet=True)
     session.log.close()
     method, shown = session.method, []
@@ -105,7 +105,7 @@ def test_the_part_bank_of_masked_pictures(crops, tmp_path, sides):
         return session.extract(*view_and_seed)
 
     for epoch in (0, 0, 1):
-        plan = method.start_epoch(epoch, extract)
+        method.start_epoch(epoch, extract)
         assert torch.equal(method.whole.rows, torch.from_numpy(session.extract()))
         assert torch.equal(method.part.rows, torch.from_numpy(session.extract(*shown[-1])))
         assert torch.equal(method.part.rows, method.whole.rows) == (not sides)
@@ -114,17 +114,11 @@ def test_the_part_bank_of_masked_pictures(crops, tmp_path, sides):
     few = session.settings.extraction.model_copy(update={"batch": 5})
     session.settings = session.settings.model_copy(update={"extraction": few})
     np.testing.assert_allclose(session.extract(*shown[-1]), method.part.rows, atol=1e-5)
-    copied = run.METHODS["tcrl"](
-        method.network, method.crops, method.settings.model_copy(update={"part_bank": "copy"}), 0
-    )
-    assert np.array_equal(copied.start_epoch(0, session.extract).labels, plan.labels)
-    assert torch.equal(copied.part.rows, copied.whole.rows)
 
 
-@pytest.mark.parametrize("one_call", [False, True])
-def test_without_squares_parts_are_the_whole(crops, tmp_path, one_call):
+def test_without_squares_parts_are_the_whole(crops, tmp_path):
     """The loader's two views are one, and so are u^P and u^G where batch norm sees the same pictures."""
-    options = {"mask": {"sides": []}, "augment": {"pad_px": 1, "erase": 0}, "one_call": one_call}
+    options = {"mask": {"sides": []}, "augment": {"pad_px": 1, "erase": 0}}
     session = run.Session(parsed(crops, tmp_path / "cache", **options), tmp_path / "run", ALONE, None, quiet=True)
     method = session.method
     plan = method.start_epoch(0, session.extract)

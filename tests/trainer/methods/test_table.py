@@ -1,5 +1,6 @@
 """The table of methods says what the code is: names, need for cameras, passes, and the bytes it remembers."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from trainer import config  # noqa: E402
 from trainer.cli import app  # noqa: E402
 from trainer.data.records import Crops  # noqa: E402
 from trainer.errors import DataError  # noqa: E402
-from trainer.methods.cards import CARDS  # noqa: E402
+from trainer.labels import LabelSettings  # noqa: E402
+from trainer.methods.base import Method  # noqa: E402
+from trainer.methods.table import CARDS, METHODS, class_of, settings_of  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
-from trainer.run import METHODS  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 N, CAMERAS, IDENTITIES = 96, 3, 8
@@ -42,7 +44,7 @@ def crops_of(cameras):
 
 def made(name, network, cameras):
     settings = config.parse({"data": {"root": "x"}, "method": METHOD[name]}, "test").method
-    return METHODS[name](network, crops_of(cameras), settings, 0)
+    return class_of(name)(network, crops_of(cameras), settings, 0)
 
 
 CLUSTERING = {"jaccard": {"k1": 8, "k2": 3}, "dbscan": {"eps": 0.6, "min_samples": 2}}
@@ -59,9 +61,41 @@ def features_of_people(dimension):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_every_method_has_a_card_in_the_same_order():
-    assert list(CARDS) == list(METHODS)
-    assert set(CARDS) == config.METHOD_NAMES
+@NAMES
+def test_every_entry_names_what_is_there(name):
+    """A configuration of the method is what its entry says, and says itself what a run asks of it."""
+    settings = config.parse({"data": {"root": "x"}, "method": {"name": name}}, "test").method
+    assert type(settings) is settings_of(name)
+    assert settings.name == name
+    assert settings.batch >= 1
+    assert isinstance(settings.labels, LabelSettings)
+    assert settings.whole_batches is None or "set method." in settings.whole_batches
+    wanted = {each for each in vars(Method) if not each.startswith("_")}
+    assert wanted == {
+        "views",
+        "start_epoch",
+        "forward",
+        "losses",
+        "after_step",
+        "embedder",
+        "trained",
+        "state",
+        "load_state",
+    }
+    assert wanted <= set(dir(class_of(name)))
+
+
+@NAMES
+def test_papers_never_import_each_other(name):
+    """Of a paper that the import contracts do not list yet, too."""
+    source = (REPOSITORY / "trainer" / "methods" / f"{name}.py").read_text(encoding="utf-8")
+    imported = {node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {f"trainer.methods.{other}" for other in METHODS} | imported & {"trainer.methods"}
+
+
+def test_no_method_is_missing_in_the_table():
+    papers = {path.stem for path in (REPOSITORY / "trainer" / "methods").glob("*.py")}
+    assert papers - {"__init__", "base", "table"} == set(METHODS)
 
 
 @NAMES
