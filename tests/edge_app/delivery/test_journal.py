@@ -49,7 +49,8 @@ def tracklet(name, entry_s):
 def match(to):
     ends = (End("a", "n/a1", START_S + 4), End("b", f"n/{to}", START_S + 20))
     return Match(
-        uuid7(1, to.encode()), START_S + 25, "confirmed", "g", "a--b", *ends, "car", 16.0, 0.9, 1.0, None, 5.0, None, "v"
+        uuid7(1, to.encode()), START_S + 25, "confirmed", "g", "a--b", *ends, "car",
+        16.0, 0.9, 1.0, None, 5.0, None, "v",
     )  # fmt: skip
 
 
