@@ -19,7 +19,7 @@ from types import TracebackType
 
 log = logging.getLogger(__name__)
 
-STOP_WITHIN_S = 9.5  # systemd's TimeoutStopSec is longer: the stacks below are still written
+STOP_WITHIN_S = 9.0  # systemd's TimeoutStopSec is longer: the stacks below are still written
 HUNG = 70  # a bug's exit code: systemd starts the node again unless it asked for the end itself
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
