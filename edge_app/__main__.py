@@ -40,10 +40,12 @@ def run(config: Config) -> None:
     from edge_app import app
     from edge_app.config import load
     from edge_app.logs import configure
+    from edge_app.stopping import leave
 
     site = load(config)
     configure(site.logs)
-    app.run(site)
+    if app.run(site):
+        leave()
 
 
 @cli.command()
@@ -81,8 +83,10 @@ def simulate(
     """Play a synthetic site: real messages for a dashboard without cameras."""
     from edge_app.demo.play import Play
     from edge_app.replay import simulate_site
+    from edge_app.stopping import leave
 
-    simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config)
+    if simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config):
+        leave()
 
 
 @cli.command("build-engine")

@@ -250,8 +250,8 @@ def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
     return detector, embedder, bundle.digest
 
 
-def run(config: Site) -> None:
-    """`edge-app run`: until SIGTERM or SIGINT, or the end of all recordings."""
+def run(config: Site) -> bool:
+    """`edge-app run`: until SIGTERM or SIGINT (True), or the end of all recordings (False)."""
     with StopSignals() as signals:
         try:
             with Node(config) as node:
@@ -261,8 +261,9 @@ def run(config: Site) -> None:
                 failed = [] if signals.stop.is_set() else node.failed_cameras()
         except Stopped:
             log.info("stopped while starting")
-            return
+            return True
     raise_for(failed)
+    return signals.stop.is_set()
 
 
 def raise_for(failed: list[str]) -> None:

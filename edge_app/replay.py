@@ -162,8 +162,9 @@ def _unmatched(fact: Fact) -> dict[str, object]:
     }
 
 
-def simulate_site(play: Play, broker: str, write_config: Path | None) -> None:
-    """Play a synthetic site to a broker until it ends or is stopped; or write its configuration for `edge-app run`."""
+def simulate_site(play: Play, broker: str, write_config: Path | None) -> bool:
+    """Play a synthetic site to a broker until it ends or is stopped (True); or write its configuration for `edge-app
+    run`."""
     host, _, port = broker.partition(":")
     if not host or (port and not port.isdigit()):
         raise ConfigurationError([f"expected host or host:port, got {broker!r}"], "--broker")
@@ -171,6 +172,6 @@ def simulate_site(play: Play, broker: str, write_config: Path | None) -> None:
     if write_config is not None:
         raw = raw_config(play, Path("state") / f"{play.site}.db", mqtt)
         write_config.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
-        return
+        return False
     with tempfile.TemporaryDirectory() as scratch:
-        app.run(site_config(play, Path(scratch) / "simulate.db", mqtt))
+        return app.run(site_config(play, Path(scratch) / "simulate.db", mqtt))

@@ -86,6 +86,14 @@ class StopSignals:
             os.close(pipe)
 
 
+def leave(code: int = 0) -> None:
+    """End the process without taking the interpreter apart: everything is saved and closed, and freeing the networks
+    and worlds of a node took another fifteen seconds on a busy machine."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _next_signal(pipe: int, until_s: float | None) -> int | None:
     """The next one of `SIGNALS`; None when the pipe was closed. Raises TimeoutError at `until_s`, monotonic time."""
     while True:
