@@ -71,21 +71,34 @@ def replay(
 
 
 @cli.command()
-def simulate(
-    broker: Annotated[str, typer.Option(help="host:port of an MQTT broker.")] = "localhost:1883",
+def simulate(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
+    broker: Annotated[str, typer.Option(help="host:port of an MQTT broker; port 1883, with TLS 8883, if not said.")] = (
+        "localhost"
+    ),
     site: Annotated[str, typer.Option(help="town, or grid-N with N cameras.")] = "town",
+    node: Annotated[
+        str, typer.Option(help="Name of the node in every topic; must differ where several play.")
+    ] = "edge-1",
+    user: Annotated[str | None, typer.Option(help="Name to log in with.")] = None,
+    password_env: Annotated[str | None, typer.Option(help="Environment variable that holds the password.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt; the system's certificates judge the broker.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="Encrypt; these certificates (PEM) judge the broker.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Encrypt; this client's certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="The private key (PEM) of --certificate.")] = None,
     seed: Seed = 7,
     difficulty: Difficulty = 0.5,
     seconds: Seconds = 3600.0,
-    speed: Annotated[float, typer.Option(min=0.1, help="1 is real time.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.1, max=1000.0, help="1 is real time.")] = 1.0,
     write_config: Annotated[Path | None, typer.Option(help="Write the site's configuration here instead.")] = None,
 ) -> None:
-    """Play a synthetic site: real messages for a dashboard without cameras."""
+    """Play a synthetic site: real messages about now, for a dashboard without cameras."""
     from edge_app.demo.play import Play
-    from edge_app.replay import simulate_site
+    from edge_app.replay import Destination, simulate_site
     from edge_app.stopping import leave
 
-    if simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config):
+    files = {name: path for name, path in {"ca": ca, "certificate": certificate, "key": key}.items() if path}
+    to = Destination(broker, node, user, password_env, files if tls or files else None)
+    if simulate_site(Play(site, seed, difficulty, seconds, speed=speed), to, write_config):
         leave()
 
 

@@ -24,15 +24,16 @@ from edge_app.health.health import Health, clock_state
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.pace import STUCK_S, Pace
 from edge_app.health.prometheus import PrometheusEndpoint
+from edge_app.health.watchdog import Watchdog, status_line
 from edge_app.meter import Meter
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.models import open_site_detector, open_site_embedder
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
-from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
+from edge_app.pipeline import DRAIN_STEP_S, PROGRESS, Association, Pipeline, Step
 from edge_app.sources.cameras import Cameras, Tick
-from edge_app.stopping import Stopped, StopSignals, close_within
+from edge_app.stopping import Stopped, StopSignals, close_within, flushed
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
 from edge_app.store.store import Store
@@ -137,7 +138,7 @@ class Node:
     def _longest_tick_s(self) -> float:
         """Seconds between two ticks that are paced; everything else comes more often."""
         ticks = self.config.ticks
-        return ticks.tick_s / ticks.speed if ticks.mode == "lockstep" and ticks.speed else 0.0
+        return max(ticks.tick_s, DRAIN_STEP_S) / ticks.speed if ticks.mode == "lockstep" and ticks.speed else 0.0
 
     def _problem(self) -> str | None:
         """What ails this node beside its pipeline and its cameras."""
@@ -182,10 +183,7 @@ class Node:
         for step in self.pipeline.run(self._ticks(stop)):
             yield self._counted(step, stop)
         if not stop.is_set():
-            for step in self.pipeline.finish():
-                yield self._counted(step, stop)
-                if stop.is_set():
-                    break
+            yield from self._finish(stop)
         self.health.pace.over()
         if stop.is_set():
             self.pipeline.save()
@@ -193,6 +191,14 @@ class Node:
                 log.warning("stopping without the last steps on the disk: %s", self.saver.problem or "it is slow")
         else:
             self._deliver(stop)
+
+    def _finish(self, stop: threading.Event) -> Iterator[Step]:
+        """What is still open is decided at the pace of the recordings: no fact is said before its time."""
+        speed = self.config.ticks.speed
+        for step in self.pipeline.finish():
+            yield self._counted(step, stop)
+            if stop.wait(DRAIN_STEP_S / speed if speed else 0.0):
+                return
 
     def _ticks(self, stop: threading.Event) -> Iterator[Tick]:
         for tick in self.cameras.ticks(stop, self.pipeline.now or None):
@@ -218,10 +224,14 @@ class Node:
 
         Raises StoreError when the disk does not take it; nothing is lost then, a restart goes on from what it has.
         """
-        if not _until(self.saver.flush, DISK_S, stop) and not stop.is_set():
+        if not flushed(self.saver.flush, DISK_S, stop) and not stop.is_set():
             raise StoreError(self.saver.problem or "the disk is too slow")
-        if self.publisher is not None and not _until(self.publisher.flush, FLUSH_S, stop):
+        if self.publisher is not None and not flushed(self.publisher.flush, FLUSH_S, stop):
             log.warning("%d messages wait in the store for the broker", self.store.depth())
+
+    def status(self) -> str:
+        """How the node is doing, in one line."""
+        return status_line(self.cameras.states(), self._problem())
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""
@@ -252,12 +262,15 @@ def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
 
 def run(config: Site) -> bool:
     """`edge-app run`: until SIGTERM or SIGINT (True), or the end of all recordings (False)."""
+    watchdog = Watchdog()
     with StopSignals() as signals:
         try:
+            watchdog.starting("opening models, store and cameras")
             with Node(config) as node:
                 signals.started()
                 for _ in node.steps(signals.stop):
-                    pass
+                    watchdog.step(node.status)
+                watchdog.stopping()
                 failed = [] if signals.stop.is_set() else node.failed_cameras()
         except Stopped:
             log.info("stopped while starting")
@@ -274,12 +287,3 @@ def raise_for(failed: list[str]) -> None:
 
 def _event_id(time_s: float, content: str) -> str:
     return uuid7(time_s, content.encode())
-
-
-def _until(flush: Callable[[float], bool], timeout_s: float, stop: threading.Event) -> bool:
-    """Flush for so long at most, and no longer than until stopped."""
-    until_s = time.monotonic() + timeout_s
-    while not flush(0.2):
-        if stop.is_set() or time.monotonic() > until_s:
-            return False
-    return True

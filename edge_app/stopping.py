@@ -86,6 +86,15 @@ class StopSignals:
             os.close(pipe)
 
 
+def flushed(flush: Callable[[float], bool], timeout_s: float, stop: threading.Event) -> bool:
+    """Flush for so long at most, and no longer than until stopped."""
+    until_s = time.monotonic() + timeout_s
+    while not flush(0.2):
+        if stop.is_set() or time.monotonic() > until_s:
+            return False
+    return True
+
+
 def leave(code: int = 0) -> None:
     """End the process without taking the interpreter apart: everything is saved and closed, and freeing the networks
     and worlds of a node took another fifteen seconds on a busy machine."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -19,9 +20,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real clips, crops and models, which is not part of the repository."""
-    folder = REPOSITORY / ".." / "shared" / "data"
+    folder = Path(os.environ.get("CROSSLANE_DATA") or REPOSITORY / ".." / "shared" / "data")
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
+        pytest.skip(f"no real data at {folder} (CROSSLANE_DATA; see tests/README.md)")
     return folder.resolve()
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from edge_app.contract.preprocess import InputSpec
+from trainer.data.batch import Epoch
 from trainer.errors import DataError, WorldError
-from trainer.methods.base import Epoch
 from trainer.models.embedder import Blueprint, Embedder, ModelSettings, blank_embedder
 
 FORMAT = "crosslane.checkpoint/1"

@@ -31,8 +31,8 @@ from trainer.clustering.recluster import ClusterSettings
 from trainer.data.samplers import ProxySamplerSettings
 from trainer.data.transforms import AugmentSettings
 from trainer.errors import DataError
+from trainer.labels import LabelSettings
 from trainer.memory import Memory, label_means
-from trainer.methods.labels import LabelSettings
 from trainer.settings import Settings
 
 Aggregation = Literal["camera_sum", "batch_mean"]

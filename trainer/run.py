@@ -23,12 +23,12 @@ from trainer.errors import ConfigurationError, DataError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import features_of
 from trainer.features import save_labels
+from trainer.labels import clusters
 from trainer.measure import Embed, measure, with_network
 from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
 from trainer.methods.crosslane import Crosslane
 from trainer.methods.gracl import Gracl
-from trainer.methods.labels import clusters
 from trainer.methods.o2cap import O2CAP
 from trainer.methods.scl import SCL
 from trainer.methods.spcl import SpCL

@@ -35,7 +35,16 @@ from edge_app.pictures.album import Album
 
 LISTEN_S = 90.0  # for the subscriber to start, on a machine with other things to do, and to be let in
 GOODBYE_S = 10.0  # for the last messages to arrive
-LIBRARIES = ("crosslane", "numpy", "opencv-python", "onnxruntime", "trackers", "paho-mqtt", "amqtt", "pydantic")
+LIBRARIES = (
+    "crosslane",
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "trackers",
+    "paho-mqtt",
+    "amqtt",
+    "pydantic",
+)
 
 
 def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -> None:

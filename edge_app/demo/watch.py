@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
 import threading
@@ -31,13 +32,13 @@ ANSWER_S = 10.0
 TURN_S = 0.1
 
 
-def parse_address(text: str, where: str = "--broker") -> tuple[str, int]:
-    """`host:port` or `host`. Raises ConfigurationError."""
-    host, colon, port = text.rpartition(":") if ":" in text else (text, "", "")
-    valid_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
-    if not host or (colon and not valid_port):
-        raise ConfigurationError([f"expected host:port, as in localhost:1883, got {text!r}"], where)
-    return host.strip("[]"), int(port) if colon else DEFAULT_PORT
+def parse_address(text: str, where: str = "--broker", port: int = DEFAULT_PORT) -> tuple[str, int]:
+    """`host`, `host:port` or `[IPv6]:port`; `port` where none is said. Raises ConfigurationError."""
+    found = re.fullmatch(r"(?:\[([^\[\]/@\s]+)\]|([^:\[\]/@\s]+))(?::([0-9]{1,5}))?", text, re.ASCII)
+    if found is None or not 1 <= int(found[3] or port) <= 65535:
+        came = "one with a login" if "@" in text else repr(text)  # which must not reach a log
+        raise ConfigurationError([f"expected host:port, as in localhost:1883 or [::1]:1883, got {came}"], where)
+    return found[1] or found[2], int(found[3] or port)
 
 
 class Subscriber:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from trainer.config import METHOD_NAMES, TrainSettings, parse
+from trainer.data.batch import Batch
 from trainer.data.records import Crops
-from trainer.methods.base import Batch, Method
+from trainer.methods.base import Method
 from trainer.methods.cards import CARDS
 from trainer.models.embedder import Embedder
 from trainer.run import METHODS

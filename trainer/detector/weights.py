@@ -19,7 +19,7 @@ from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
 from trainer.detector.network import Detector, described
 from trainer.errors import ConfigurationError, DataError, WorldError
-from trainer.export.quiet import quietly
+from trainer.quiet import quietly
 
 Head = Literal["end2end", "raw"]
 WIDTH_PX, HEIGHT_PX = 640, 384  # 16 : 9 with the padding that strides of 32 need

@@ -19,9 +19,9 @@ from edge_app.contract.signature import PrivateKey, read_private_key, write_key_
 from trainer.data.records import spread
 from trainer.errors import DataError, WorldError
 from trainer.export.detector import ExportedDetector, bundled
-from trainer.export.onnx import grey_spec
 from trainer.export.run import Exported
 from trainer.export.verify import histogram
+from trainer.onnx_graph.session import grey_spec
 
 GOLDEN_CROPS = 8
 MIN_COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.999}  # between two engines that run the same file

@@ -4,7 +4,7 @@
                 none, AP@.5 against the float network's own boxes, of which that has 100
     found again the share of the float network's boxes that the smaller one finds too, same class, IoU ≥ 0.5
 
-Decoding, and everything behind the last convolution, stays float (`trainer.export.graph`), and so does normalisation.
+Decoding, and everything behind the last convolution, stays float (`trainer.onnx_graph.nodes`); so does normalisation.
 """
 
 from __future__ import annotations

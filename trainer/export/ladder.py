@@ -22,10 +22,10 @@ from edge_app.contract.bundle_manifest import Precision
 from edge_app.contract.messages import Gate
 from trainer.errors import ConfigurationError, DataError
 from trainer.export import sensitivity
-from trainer.export.graph import half
 from trainer.export.quantize import Ranges
 from trainer.export.verify import failures
-from trainer.export.weights import with_int8_weights
+from trainer.onnx_graph.nodes import half
+from trainer.onnx_graph.weights import with_int8_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -16,9 +16,10 @@ from trainer import checkpoint
 from trainer.data.records import spread
 from trainer.export import held_out, ladder, sensitivity
 from trainer.export.ladder import Report
-from trainer.export.onnx import check_against_torch, rows_of, to_onnx
+from trainer.export.onnx import check_against_torch, to_onnx
 from trainer.export.quantize import Ranges, choose, describe, quantize
 from trainer.export.verify import Comparison, Judges, Limits, compare, gates
+from trainer.onnx_graph.session import rows_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainer.data.batch import Batch, Epoch
 from trainer.data.transforms import AS_THEY_ARE, Transform
 from trainer.models.embedder import Embedder
 
@@ -20,26 +20,6 @@ class Extract(Protocol):
 
     def __call__(self, view: Transform = AS_THEY_ARE, seed: int = 0) -> NDArray[np.float32]:
         """Unit rows (N, D) float32 of the crops as `view` shows them with the chances of `seed`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step's crops. With several processes every process holds the whole batch, but only its share of the
-    pictures."""
-
-    index: Tensor  # (B,) int64, number of the crop among all N training crops
-    camera: Tensor  # (B,) int64, −1 = unknown
-    label: Tensor  # (B,) int64, pseudo label of this epoch
-    views: tuple[Tensor, ...]  # one per transform, (b, 3, H, W) float32; b = B / processes, consecutive rows
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch trains on."""
-
-    labels: NDArray[np.int64]  # (N,) int64, −1 = outlier
-    batches: NDArray[np.int64]  # (S, B) int64, crop numbers of every step
-    facts: dict[str, float]  # for the log: clusters, outlier share, …
 
 
 class Method(Protocol[Out]):

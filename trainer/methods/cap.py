@@ -31,11 +31,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trainer.clustering.camera import split_by_camera
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import ProxySamplerSettings, plan_proxy_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import facts_of, pseudo_labels
+from trainer.labels import facts_of, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (

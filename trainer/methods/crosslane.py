@@ -36,11 +36,12 @@ from torch import Tensor
 from trainer.clustering.camera import split_by_camera
 from trainer.clustering.jaccard import JaccardSettings
 from trainer.clustering.recluster import ClusterSettings
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import ProxySamplerSettings, plan_proxy_batches
 from trainer.data.transforms import Augment, Transform
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, facts_of, outliers_alone, pseudo_labels
+from trainer.labels import LabelSettings, facts_of, outliers_alone, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (

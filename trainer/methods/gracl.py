@@ -36,12 +36,13 @@ from trainer.clustering.dbscan import DbscanSettings, core_crops
 from trainer.clustering.jaccard import Graph, jaccard_graph
 from trainer.clustering.knn import nearest
 from trainer.clustering.recluster import Clustering
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
+from trainer.labels import LabelSettings, camera_centred, facts_of, pseudo_labels
 from trainer.memory import Memory, label_means
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, camera_centred, facts_of, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings

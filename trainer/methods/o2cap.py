@@ -35,11 +35,12 @@ import torch
 from torch import Tensor
 
 from trainer.clustering.camera import split_by_camera
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import plan_proxy_batches
 from trainer.data.transforms import Augment, Transform
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import facts_of, pseudo_labels
+from trainer.labels import facts_of, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (

@@ -34,13 +34,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot, softplus
 
+from trainer.data.batch import Batch, Epoch
 from trainer.data.masks import Masked, MaskSettings
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
+from trainer.labels import LabelSettings, facts_of, pseudo_labels
 from trainer.memory import Memory, Update, label_means
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, facts_of, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings

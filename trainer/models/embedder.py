@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import ConfigurationError, DataError
-from trainer.models import onnx_trunk, osnet, shufflenet
+from trainer.models import osnet, shufflenet
 from trainer.models.ghost_norm import use_ghost_norm
+from trainer.onnx_graph import trunk as onnx_trunk
 from trainer.settings import Settings
 
 

@@ -13,19 +13,19 @@ pytest.importorskip("timm", reason="the networks are timm's")
 pytest.importorskip("modelopt.onnx.quantization", reason="INT8 needs nvidia-modelopt and its parts")
 pytest.importorskip("tensorrt_rtx", reason="building ahead of time needs TensorRT-RTX (extra dev)")
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import int8_cases  # noqa: E402
 import int8_device  # noqa: E402
 import int8_networks  # noqa: E402
 
 from trainer.detector.network import read_detector  # noqa: E402
-from trainer.export.graph import HEAVY, QUANTIZE, quantized_layers  # noqa: E402
-from trainer.export.onnx import rows_of  # noqa: E402
 from trainer.export.quantize import quantize  # noqa: E402
-from trainer.export.weights import with_int8_weights  # noqa: E402
+from trainer.onnx_graph.nodes import HEAVY, QUANTIZE, quantized_layers  # noqa: E402
+from trainer.onnx_graph.session import rows_of  # noqa: E402
+from trainer.onnx_graph.weights import with_int8_weights  # noqa: E402
 
-DETECTOR = Path(__file__).resolve().parents[2] / "configs" / "models" / "demo_detector.onnx"
+DETECTOR = Path(__file__).resolve().parents[3] / "configs" / "models" / "demo_detector.onnx"
 CALIBRATION = 16
 SMALLER = 0.4  # INT8 against FP32: what an engine holds beside the program text of its kernels
 # The whole engine as well, where the network is large enough for the text not to matter: 0.1 MB for each fused kernel.

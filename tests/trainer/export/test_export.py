@@ -19,13 +19,14 @@ from trainer.checkpoint import Model  # noqa: E402
 from trainer.data.records import Crops  # noqa: E402
 from trainer.data.transforms import normalise  # noqa: E402
 from trainer.errors import TrainerError  # noqa: E402
-from trainer.export.graph import half  # noqa: E402
 from trainer.export.held_out import identities_within  # noqa: E402
-from trainer.export.onnx import check_against_torch, grey_spec, rows_of, to_onnx  # noqa: E402
+from trainer.export.onnx import check_against_torch, to_onnx  # noqa: E402
 from trainer.export.quantize import choose, describe  # noqa: E402
 from trainer.export.verify import Judges, compare, failures, gates, histogram, match_threshold  # noqa: E402
 from trainer.metrics.retrieval import Truth  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
+from trainer.onnx_graph.nodes import half  # noqa: E402
+from trainer.onnx_graph.session import grey_spec, rows_of  # noqa: E402
 
 SPEC = InputSpec(width_px=16, height_px=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

@@ -80,7 +80,7 @@ def test_a_full_disk_is_said_before_decoding(crops, tmp_path, monkeypatch):
         cached(crops, SPEC, tmp_path / "cache")
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DECODE = """
 import sys
 from pathlib import Path

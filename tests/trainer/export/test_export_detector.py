@@ -31,11 +31,11 @@ from trainer.detector.frames import Frames  # noqa: E402
 from trainer.detector.network import read_detector  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
 from trainer.export import bundle, detector, ladder, run  # noqa: E402
-from trainer.export.graph import half, quantized_layers  # noqa: E402
 from trainer.export.quantize import quantize  # noqa: E402
 from trainer.export.verify import Limits  # noqa: E402
+from trainer.onnx_graph.nodes import half, quantized_layers  # noqa: E402
 
-DEMO = Path(__file__).resolve().parents[2] / "configs" / "models" / "demo_detector.onnx"
+DEMO = Path(__file__).resolve().parents[3] / "configs" / "models" / "demo_detector.onnx"
 YOLOX_INPUT = InputSpec(
     width_px=416, height_px=416, channel_order="BGR", scale=1, resize="letterbox", letterbox_align="top-left"
 )

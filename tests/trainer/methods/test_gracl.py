@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy, normalize  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
 from trainer.clustering.jaccard import Graph, Rows  # noqa: E402
-from trainer.losses import cluster_nce  # noqa: E402
+from trainer.data.batch import Batch  # noqa: E402
 from trainer.memory import Memory, label_means  # noqa: E402
-from trainer.methods.base import Batch  # noqa: E402
+from trainer.methods.cluster_contrast import cluster_nce  # noqa: E402
 from trainer.methods.gracl import (  # noqa: E402
     Gracl,
     GraclSettings,

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="the trainer needs torch")
 for library in ("faiss", "numba", "onnx", "tensorboard"):
     pytest.importorskip(library, reason=f"the trainer needs {library}")
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import method_steps  # noqa: E402
 import plain_steps  # noqa: E402

@@ -14,8 +14,8 @@ from trainer.clustering.jaccard import JaccardSettings  # noqa: E402
 from trainer.clustering.recluster import ClusterSettings  # noqa: E402
 from trainer.data.samplers import ProxySamplerSettings  # noqa: E402
 from trainer.errors import DataError  # noqa: E402
+from trainer.labels import LabelSettings  # noqa: E402
 from trainer.methods.cap import CAP, CapSettings  # noqa: E402
-from trainer.methods.labels import LabelSettings  # noqa: E402
 from trainer.methods.o2cap import O2CAP, O2capSettings  # noqa: E402
 
 METHODS = pytest.mark.parametrize("kind", [CAP, O2CAP])

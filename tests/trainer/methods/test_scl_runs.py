@@ -18,15 +18,15 @@ from tiny_networks import small_onnx  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from trainer import checkpoint, config, run  # noqa: E402
+from trainer.data.batch import Batch  # noqa: E402
 from trainer.data.records import Crops  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
-from trainer.methods.base import Batch  # noqa: E402
 from trainer.methods.scl import SCL, SclSettings  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
 from trainer.models.stripes import StripeHeads, stripe_heads  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
 from trainer.models import osnet  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
-from trainer.models.onnx_trunk import read_trunk  # noqa: E402
+from trainer.onnx_graph.trunk import read_trunk  # noqa: E402
 
 
 def norm(name, channels):

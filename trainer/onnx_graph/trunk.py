@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import DataError
-from trainer.models.onnx_layers import LAYERS
+from trainer.onnx_graph.layers import LAYERS
 
 
 @dataclass(frozen=True, slots=True)

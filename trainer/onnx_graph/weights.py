@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.export.graph import QUANTIZE, copied
+from trainer.onnx_graph.nodes import QUANTIZE, copied
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto

@@ -13,7 +13,7 @@ from trainer.errors import DataError  # noqa: E402
 from trainer.models.average import Average  # noqa: E402
 from trainer.models.embedder import GeM, ModelSettings, blank_embedder, blueprint_of, new_embedder  # noqa: E402
 from trainer.models.ghost_norm import GhostBatchNorm, use_ghost_norm  # noqa: E402
-from trainer.models.onnx_trunk import calibrate, read_trunk, unfold_batch_norm  # noqa: E402
+from trainer.onnx_graph.trunk import calibrate, read_trunk, unfold_batch_norm  # noqa: E402
 
 
 def test_ghost_norm_is_batch_norm_of_each_group_and_follows_the_first():

@@ -13,10 +13,10 @@ from proxy_worlds import crops_from, cross_camera_map, linear_network, synthetic
 
 from trainer.clustering.jaccard import JaccardSettings  # noqa: E402
 from trainer.clustering.recluster import ClusterSettings  # noqa: E402
+from trainer.data.batch import Batch  # noqa: E402
 from trainer.data.samplers import ProxySamplerSettings  # noqa: E402
-from trainer.methods.base import Batch  # noqa: E402
+from trainer.labels import LabelSettings  # noqa: E402
 from trainer.methods.crosslane import Crosslane, CrosslaneSettings, Out  # noqa: E402
-from trainer.methods.labels import LabelSettings  # noqa: E402
 from trainer.methods.o2cap import O2CAP, O2capSettings  # noqa: E402
 
 LABELS = LabelSettings(clustering=ClusterSettings(jaccard=JaccardSettings(k1=8, k2=3), eps_candidates=(0.3, 0.5)))

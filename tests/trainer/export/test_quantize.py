@@ -22,12 +22,13 @@ from trainer.checkpoint import save_model  # noqa: E402
 from trainer.cli import app  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
 from trainer.export import bundle, ladder, run  # noqa: E402
-from trainer.export.graph import DEQUANTIZE, QUANTIZE, outside, quantized_layers, unquantized  # noqa: E402
 from trainer.export.ladder import Candidate  # noqa: E402
-from trainer.export.onnx import rows_of, to_onnx  # noqa: E402
+from trainer.export.onnx import to_onnx  # noqa: E402
 from trainer.export.quantize import quantize  # noqa: E402
 from trainer.export.sensitivity import costs, search  # noqa: E402
 from trainer.export.verify import Limits  # noqa: E402
+from trainer.onnx_graph.nodes import DEQUANTIZE, QUANTIZE, outside, quantized_layers, unquantized  # noqa: E402
+from trainer.onnx_graph.session import rows_of  # noqa: E402
 
 ANYTHING = Limits(cosine_min=-1, cosine_median=-1, map_loss=100)
 

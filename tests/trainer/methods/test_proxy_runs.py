@@ -18,13 +18,13 @@ from trainer import checkpoint, commands, config, run  # noqa: E402
 from trainer.data import layouts  # noqa: E402
 from trainer.errors import ConfigurationError, DataError  # noqa: E402
 from trainer.features import load_labels  # noqa: E402
-from trainer.methods.labels import LabelSettings, clusters  # noqa: E402
+from trainer.labels import LabelSettings, clusters  # noqa: E402
 from trainer.metrics.retrieval import Truth, score  # noqa: E402
 from trainer.models.embedder import blueprint_of, new_embedder  # noqa: E402
 from trainer.optimiser import rate_at  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 NAMES = pytest.mark.parametrize("name", ["cap", "o2cap"])
 WITH_OURS = pytest.mark.parametrize("name", ["cap", "o2cap", "crosslane"])
 

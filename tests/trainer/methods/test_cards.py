@@ -23,7 +23,7 @@ from trainer.methods.cards import CARDS  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
 from trainer.run import METHODS  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 N, CAMERAS, IDENTITIES = 96, 3, 8
 NAMES = pytest.mark.parametrize("name", list(CARDS))
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+from trainer.data.batch import Batch
 from trainer.data.records import Crops
-from trainer.methods.base import Batch
 from trainer.metrics.retrieval import Truth, score, squared_distances
 from trainer.models.embedder import AveragePool, Blueprint, Embedder, ModelSettings
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the trainer needs torch")
 for library in ("faiss", "numba", "onnx", "tensorboard"):
     pytest.importorskip(library, reason=f"the trainer needs {library}")
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import method_rows  # noqa: E402
 import methods  # noqa: E402

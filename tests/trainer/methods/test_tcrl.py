@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 from tcrl_oracles import slow_hcl, slow_pcl, slow_proxies, slow_weights  # noqa: E402
 from torch.nn.functional import cross_entropy, normalize  # noqa: E402
 
-from trainer.methods.base import Batch  # noqa: E402
+from trainer.data.batch import Batch  # noqa: E402
 from trainer.methods.tcrl import TCRL, Out, TcrlSettings, crop_weights, fresh_proxies, hcl, refreshed  # noqa: E402
 
 FORMS = ("instances", "mean", "unit_mean", "hardest", "supcon")
