@@ -6,10 +6,10 @@ import time
 
 import pytest
 import yaml
-from edge_app.broker import free_port
 from test_mosquitto_tls import Authority
 
 from edge_app.contract.messages import Match, NodeState
+from edge_app.demo.broker import free_port
 
 SECONDS = ("--seconds", "40", "--speed", "40")
 WRONG = {
