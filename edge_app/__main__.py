@@ -41,10 +41,12 @@ def run(config: Config) -> None:
     from edge_app.config import load
     from edge_app.logs import configure
     from edge_app.run import run as run_site
+    from edge_app.stopping import leave
 
     site = load(config)
     configure(site.logs)
-    run_site(site)
+    if run_site(site):
+        leave()
 
 
 @cli.command()
@@ -99,10 +101,12 @@ def simulate(  # noqa: PLR0913, PLR0917  every option of a command is a paramete
     """Play a synthetic site: real messages about now, for a dashboard without cameras."""
     from edge_app.demo.play import Play
     from edge_app.demo.simulate import Destination, simulate_site
+    from edge_app.stopping import leave
 
     files = {name: path for name, path in {"ca": ca, "certificate": certificate, "key": key}.items() if path}
     to = Destination(broker, node, user, password_env, files if tls or files else None)
-    simulate_site(Play(site, seed, difficulty, seconds, speed=speed), to, write_config)
+    if simulate_site(Play(site, seed, difficulty, seconds, speed=speed), to, write_config):
+        leave()
 
 
 @cli.command("build-engine")

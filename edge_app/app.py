@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -34,7 +33,7 @@ from edge_app.perception.tracklets import TrackletBuilder, Zone
 from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
 from edge_app.sources.cameras import Cameras, Tick
 from edge_app.sources.clock import SteadyClock
-from edge_app.stopping import close_within
+from edge_app.stopping import close_within, flushed
 from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
@@ -141,7 +140,7 @@ class Node:
     def _longest_tick_s(self) -> float:
         """Seconds between two ticks that are paced; everything else comes more often."""
         ticks = self.config.ticks
-        return ticks.tick_s / ticks.speed if ticks.mode == "lockstep" and ticks.speed else 0.0
+        return max(ticks.tick_s, DRAIN_STEP_S) / ticks.speed if ticks.mode == "lockstep" and ticks.speed else 0.0
 
     def _problem(self) -> str | None:
         """What ails this node beside its pipeline and its cameras."""
@@ -239,9 +238,9 @@ class Node:
 
         Raises StoreError when the disk does not take it; nothing is lost then, a restart goes on from what it has.
         """
-        if not _until(self.saver.flush, DISK_S, stop) and not stop.is_set():
+        if not flushed(self.saver.flush, DISK_S, stop) and not stop.is_set():
             raise StoreError(self.saver.problem or "the disk is too slow")
-        if self.publisher is not None and not _until(self.publisher.flush, FLUSH_S, stop):
+        if self.publisher is not None and not flushed(self.publisher.flush, FLUSH_S, stop):
             log.warning("%d messages wait in the store for the broker", self.store.depth())
 
     def failed_cameras(self) -> list[str]:
@@ -268,12 +267,3 @@ def raise_for(failed: list[str]) -> None:
 
 def _event_id(time_s: float, content: str) -> str:
     return uuid7(time_s, content.encode())
-
-
-def _until(flush: Callable[[float], bool], timeout_s: float, stop: threading.Event) -> bool:
-    """Flush for so long at most, and no longer than until stopped."""
-    until_s = time.monotonic() + timeout_s
-    while not flush(0.2):
-        if stop.is_set() or time.monotonic() > until_s:
-            return False
-    return True
