@@ -13,8 +13,9 @@ from edge_app.stopping import Stopped, StopSignals
 log = logging.getLogger(__name__)
 
 
-def run(config: Site) -> None:
-    """Until SIGTERM or SIGINT, or the end of all recordings. Raises SourceError for those that could not be read."""
+def run(config: Site) -> bool:
+    """Until SIGTERM or SIGINT (True), or the end of all recordings (False). Raises SourceError for
+    those that could not be read."""
     watchdog = Watchdog()
     watchdog.starting("opening models, store and cameras")
     with StopSignals() as signals:
@@ -27,6 +28,7 @@ def run(config: Site) -> None:
                 failed = [name for name, one in node.cameras.states().items() if one.last_error]
         except Stopped:
             log.info("stopped while starting")
-            return
+            return True
     if failed and not signals.stop.is_set():
         raise SourceError(f"not read to the end, as the log says: camera {', '.join(failed)}")
+    return signals.stop.is_set()

@@ -49,8 +49,8 @@ class Destination:
 
 def simulate_site(
     play: Play, to: Destination, write_config: Path | None, clock: Callable[[], float] = time.time
-) -> None:
-    """Play a synthetic site to a broker until it ends or is stopped; or write its configuration for `edge-app run`.
+) -> bool:
+    """Play a synthetic site to a broker until it ends or is stopped (True); or write its configuration instead.
 
     What happens there happens now by `clock`: in real time from the first frame on, else so that the last one is now.
     """
@@ -64,10 +64,10 @@ def simulate_site(
         raw, config = _configured(replace(play, start_s=play.start_s - ahead_s), to)
     if write_config is not None:
         _write_whole(write_config, yaml.safe_dump(raw, sort_keys=False))
-        return
+        return False
     with tempfile.TemporaryDirectory() as scratch:
         store = config.store.model_copy(update={"path": Path(scratch) / "simulate.db"})
-        run(config.model_copy(update={"store": store}))
+        return run(config.model_copy(update={"store": store}))
 
 
 def _configured(play: Play, to: Destination) -> tuple[dict[str, Any], Site]:
