@@ -1,13 +1,14 @@
 """The `edge-app` command.
 
 Exit codes (sysexits.h): 0 done or stopped by a signal · 2 wrong command line · 65 a model or bundle is not usable ·
-66 a camera or file cannot be read · 69 the broker or another service is away · 70 a bug · 74 the disk · 77 the broker
-refuses this client · 78 the configuration is wrong. 65, 66, 77 and 78 do not get better by themselves: name them in
-systemd's RestartPreventExitStatus.
+66 a camera or file cannot be read · 69 the broker or another service is away · 70 a bug, or something hung at the end ·
+74 the disk · 77 the broker refuses this client · 78 the configuration is wrong. 65, 66, 77 and 78 do not get better by
+themselves: name them in systemd's RestartPreventExitStatus.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edge_app.contract.errors import ContractError
-from edge_app.errors import EdgeError
+from edge_app.errors import EdgeError, one_line
 
 cli = typer.Typer(
     name="edge-app",
@@ -37,22 +38,29 @@ Seconds = Annotated[float, typer.Option(min=1.0, help="Simulated seconds.")]
 @cli.command()
 def run(config: Config) -> None:
     """Run one node until it is stopped, or until all its recordings have been played."""
-    from edge_app import app
     from edge_app.config import load
     from edge_app.logs import configure
+    from edge_app.run import run as run_site
+    from edge_app.stopping import leave
 
     site = load(config)
     configure(site.logs)
-    app.run(site)
+    if run_site(site):
+        leave()
 
 
 @cli.command()
-def check(config: Config) -> None:
+def check(
+    config: Config,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="A broker or live camera that is away is told, no problem.")
+    ] = False,
+) -> None:
     """Look at everything a run would need - files, models, cameras, links, broker - and list every problem."""
     from edge_app.check import check_site
 
-    for line in check_site(config):
-        typer.echo(line)
+    for line in check_site(config, lenient):
+        say(line)
 
 
 @cli.command()
@@ -65,24 +73,40 @@ def replay(
     from edge_app.config import load
     from edge_app.replay import replay_site
 
-    typer.echo(replay_site(load(config), out, pictures))
+    for line in replay_site(load(config), out, pictures).split("\n"):
+        say(line)
 
 
 @cli.command()
-def simulate(
-    broker: Annotated[str, typer.Option(help="host:port of an MQTT broker.")] = "localhost:1883",
+def simulate(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
+    broker: Annotated[str, typer.Option(help="host:port of an MQTT broker; port 1883, with TLS 8883, if not said.")] = (
+        "localhost"
+    ),
     site: Annotated[str, typer.Option(help="town, or grid-N with N cameras.")] = "town",
+    node: Annotated[
+        str, typer.Option(help="Name of the node in every topic; must differ where several play.")
+    ] = "edge-1",
+    user: Annotated[str | None, typer.Option(help="Name to log in with.")] = None,
+    password_env: Annotated[str | None, typer.Option(help="Environment variable that holds the password.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt; the system's certificates judge the broker.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="Encrypt; these certificates (PEM) judge the broker.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Encrypt; this client's certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="The private key (PEM) of --certificate.")] = None,
     seed: Seed = 7,
     difficulty: Difficulty = 0.5,
     seconds: Seconds = 3600.0,
-    speed: Annotated[float, typer.Option(min=0.1, help="1 is real time.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.1, max=1000.0, help="1 is real time.")] = 1.0,
     write_config: Annotated[Path | None, typer.Option(help="Write the site's configuration here instead.")] = None,
 ) -> None:
-    """Play a synthetic site: real messages for a dashboard without cameras."""
+    """Play a synthetic site: real messages about now, for a dashboard without cameras."""
     from edge_app.demo.play import Play
-    from edge_app.replay import simulate_site
+    from edge_app.demo.simulate import Destination, simulate_site
+    from edge_app.stopping import leave
 
-    simulate_site(Play(site, seed, difficulty, seconds, speed=speed), broker, write_config)
+    files = {name: path for name, path in {"ca": ca, "certificate": certificate, "key": key}.items() if path}
+    to = Destination(broker, node, user, password_env, files if tls or files else None)
+    if simulate_site(Play(site, seed, difficulty, seconds, speed=speed), to, write_config):
+        leave()
 
 
 @cli.command("build-engine")
@@ -105,9 +129,9 @@ def build_engine(
 
     wanted = BuildRequest(model, out, device, max_batch=max_batch, memory_bytes=memory_mib << 20)
     for request in build_requests(model, key or [], wanted):
-        built = build(request, lambda line: typer.echo(line, err=True))
+        built = build(request, lambda line: say(line, err=True))
         what = f"built in {built.seconds:.1f} s" if built.fresh else "was there"
-        typer.echo(f"{request.onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
+        say(f"{request.onnx.name}: {built.path}, {built.path.stat().st_size / 1e6:.1f} MB, {what}")
 
 
 @cli.command()
@@ -126,15 +150,41 @@ def demo(
     run_demo(Play("town", seed, difficulty, seconds, fidelity="frames"), out, headless, broker)
 
 
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def watch(arguments: typer.Context) -> None:
+    """Print what a broker delivers of a site: `edge-app watch BROKER`, and `--help` for more."""
+    from edge_app.demo.watch import main as watch_main
+
+    sys.exit(watch_main(arguments.args, "edge-app watch"))
+
+
+class OneLine(logging.Formatter):
+    """Warnings of commands that configure no log, as `say` says everything else."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(
+            map(one_line, super().format(record).splitlines() if record.exc_info else [record.getMessage()])
+        )
+
+
+def say(line: str, err: bool = False) -> None:
+    """The one way to the terminal: paths, answers and names in it may come from anybody."""
+    typer.echo(one_line(line), err=err)
+
+
 def main() -> None:
     """Every error raised on purpose is one message and its exit code; anything else is a bug and shows its trace."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(OneLine())
     try:
         cli()
     except EdgeError as error:
-        typer.echo(f"edge-app: {error}", err=True)
+        first, *others = error.lines
+        for line in (f"edge-app: {first}", *others):
+            say(line, err=True)
         sys.exit(error.exit_code)
     except ContractError as error:
-        typer.echo(f"edge-app: {error}", err=True)
+        say(f"edge-app: {error}", err=True)
         sys.exit(65)
 
 

@@ -1,57 +1,62 @@
-"""The composition root: configuration → parts → threads → signals. The only file that wires."""
+"""The composition root: configuration → parts → threads. The only file that wires."""
 
 from __future__ import annotations
 
-import json
 import logging
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Match
 from edge_app.bus import MqttSettings
+from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.aggregate import Aggregates
 from edge_app.delivery.journal import Journal
 from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
 from edge_app.delivery.publish import Publisher
-from edge_app.errors import SourceError
-from edge_app.health.health import Health, clock_state
+from edge_app.errors import SourceError, SourcesError, StoreError
+from edge_app.health.health import Health
 from edge_app.health.heartbeat import Heartbeat
+from edge_app.health.pace import STUCK_S, Pace
 from edge_app.health.prometheus import PrometheusEndpoint
+from edge_app.health.watchdog import status_line
 from edge_app.meter import Meter
+from edge_app.networks import open_models
 from edge_app.perception.crops import CropSelector
-from edge_app.perception.models import open_site_detector, open_site_embedder
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder, Zone
-from edge_app.pipeline import PROGRESS, Association, Pipeline, Step
-from edge_app.sources.cameras import Cameras
+from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
+from edge_app.sources.cameras import Cameras, Tick
+from edge_app.sources.clock import SteadyClock
+from edge_app.stopping import close_within, flushed
+from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
 from edge_app.store.store import Store
-from edge_app.types import Detector, Embedder
 
 log = logging.getLogger(__name__)
 
 BROKER_ANSWER_S = 5.0
 FLUSH_S = 10.0
+DISK_S = 60.0  # so long a disk that fails is waited for at the end of all recordings
+# What each part may take to close. With the step under way that is less than `stopping.STOP_WITHIN_S`.
+SAVE_S, PUBLISHER_S, CAMERAS_S, OTHERS_S = 1.5, 2.5, 2.5, 0.5
 
 
 class Node:
     """One node, opened: `with Node(config) as node: for step in node.steps(stop): …`."""
 
-    def __init__(self, config: Site, clock: Callable[[], float] = time.time, lineage: str | None = None) -> None:
+    def __init__(self, config: Site, clock: Clock | None = None, lineage: str | None = None) -> None:
         """`lineage`: see `Store`; given for a replay, whose ids must be the same every time."""
         self.config = config
         self._lineage = lineage
         self.meter = Meter()
-        self._clock = clock
+        self.clock = clock or Clock()
         self._exit = ExitStack()
 
     def __enter__(self) -> Node:
@@ -67,10 +72,10 @@ class Node:
 
     def _open(self, opened: ExitStack) -> None:
         config = self.config
-        self.detector, self.embedder, bundle_digest = open_models(config)
-        self.store = Store(config.store.path, self._clock, self._lineage)
-        opened.callback(self.store.close)
-        parts = self.store.load()
+        self.detector, self.embedder, bundle_digest = open_models(config, self.clock)
+        self.store = Store(config.store.path, self.clock, self._lineage)
+        opened.callback(close_within, OTHERS_S, "the store", self.store.close)
+        parts = Parts(self.store.load())
         self.letterhead = Letterhead(
             site=config.site,
             node=config.node,
@@ -78,57 +83,86 @@ class Node:
             embedding_version=self.embedder.version,
             bundle_digest=bundle_digest,
             config_digest=config.digest,
-            clock_state=clock_state(),
+            clock_state=lambda: self.clock.state,
         )
         self.perception = self._perception()
         carried_over = self.perception.restore(parts)
         rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
-        saver = Saver(self.store, config.store, self._gap)
+        self.saver = Saver(self.store, config.store, self._gap, self.clock)
+        self.saver.start()
+        opened.callback(self.saver.close, OTHERS_S)
         self.pipeline = Pipeline(
             self.perception,
             Association(rules, parts),
-            Journal(saver, self.letterhead, aggregates, self._clock),
+            Journal(self.saver, self.letterhead, aggregates, self.clock.wall),
             self.meter,
             carried_over,
-            **json.loads(parts.get(PROGRESS, b"{}")),
+            **progress_of(parts),
         )
+        self._say_losses(parts)
         self.cameras = Cameras(
             config.cameras,
             config.ticks.mode,
             resume_after=self.pipeline.positions,
             speed=config.ticks.speed,
             tick_s=config.ticks.tick_s,
+            clock=SteadyClock(self.clock.wall, self.clock.monotonic),
         )
-        opened.callback(self.cameras.close)
-        self.health = Health([camera.id for camera in config.cameras], config.store.path.parent)
+        opened.callback(close_within, CAMERAS_S, "the cameras", self.cameras.close)
+        self._watch_health(opened)
+
+    def _watch_health(self, opened: ExitStack) -> None:
+        """Whoever hears of it: the broker, Prometheus and the log. A replay has its own account."""
+        config = self.config
+        pace = Pace(config.health.dropped_limit, max(STUCK_S, 2 * self._longest_tick_s()))
+        self.health = Health([camera.id for camera in config.cameras], config.store.path.parent, pace)
         self.publisher: Publisher | None = None
+        self.prometheus: PrometheusEndpoint | None = None
         if config.mqtt is not None:
             self.publisher = self._publish(config.mqtt, opened)
         if config.health.prometheus_port is not None:
-            opened.callback(PrometheusEndpoint(config.health, self.health, self.store).close)
+            self.prometheus = PrometheusEndpoint(config.health, self.health, self.store)
+            opened.callback(close_within, OTHERS_S, "the Prometheus endpoint", self.prometheus.close)
+        if self._lineage is None:
+            heartbeat = Heartbeat(
+                config.health,
+                self.health,
+                self.publisher,
+                self.store,
+                cameras=self.cameras.states,
+                problem=self._problem,
+                clock=self.clock.wall,
+            )
+            heartbeat.start()
+            opened.callback(heartbeat.close)
+
+    def _longest_tick_s(self) -> float:
+        """Seconds between two ticks that are paced; everything else comes more often."""
+        ticks = self.config.ticks
+        return max(ticks.tick_s, DRAIN_STEP_S) / ticks.speed if ticks.mode == "lockstep" and ticks.speed else 0.0
+
+    def _problem(self) -> str | None:
+        """What ails this node beside its pipeline and its cameras."""
+        problems = [
+            self.saver.problem,
+            self.publisher and self.publisher.status.problem,
+            self.prometheus and self.prometheus.problem,
+        ]
+        return "; ".join(problem for problem in problems if problem) or None
 
     def _publish(self, mqtt: MqttSettings, opened: ExitStack) -> Publisher:
-        """Connect and say who this is. Raises `BrokerRefusedError`; a broker that is away is waited for meanwhile."""
+        """Connect and say who this is. A broker that is away or refuses is tried again while the node runs."""
         config = self.config
-        publisher = Publisher(self.store, mqtt, self.letterhead, self._clock)
+        publisher = Publisher(self.store, mqtt, self.letterhead, self.clock.wall)
         zones = {camera.id: list(camera.zones) for camera in config.cameras}
         detector = (config.detector.path.name if config.detector else None, self.detector.class_names)
-        publisher.hold(birth_message(self.letterhead, zones, config.links, detector, self._clock()))
+        birth = birth_message(self.letterhead, zones, config.links, detector, self.clock.wall())
+        for page in self.letterhead.pages(birth):
+            publisher.hold(page)
         publisher.start()
-        opened.callback(publisher.close)
-        publisher.raise_if_refused(BROKER_ANSWER_S)
-        heartbeat = Heartbeat(
-            config.health,
-            self.health,
-            publisher,
-            self.store,
-            cameras=self.cameras.states,
-            problem=lambda: self.pipeline.journal.problem or publisher.status.problem,
-            clock=self._clock,
-        )
-        heartbeat.start()
-        opened.callback(heartbeat.close)
+        opened.callback(close_within, PUBLISHER_S, "the broker's connection", publisher.close)
+        publisher.await_answer(BROKER_ANSWER_S)
         return publisher
 
     def _perception(self) -> Perception:
@@ -150,68 +184,85 @@ class Node:
 
     def steps(self, stop: threading.Event) -> Iterator[Step]:
         """Run until stopped, or until every recording has been played and everything is decided."""
-        for step in self.pipeline.run(self.cameras.ticks(stop, self.pipeline.now or None)):
-            self._count(step)
-            yield step
+        for step in self.pipeline.run(self._ticks(stop)):
+            yield self._counted(step, stop)
+        if not stop.is_set():
+            yield from self._finish(stop)
+        self.health.pace.over()
         if stop.is_set():
             self.pipeline.save()
+            if not self.saver.flush(SAVE_S):
+                log.warning("stopping without the last steps on the disk: %s", self.saver.problem or "it is slow")
         else:
-            yield from self.pipeline.finish()
-            if self.publisher is not None and not self.publisher.flush(FLUSH_S):
-                log.warning("%d messages wait in the store for the broker", self.store.depth())
+            self._deliver(stop)
 
-    def _count(self, step: Step) -> None:
+    def _ticks(self, stop: threading.Event) -> Iterator[Tick]:
+        for tick in self.cameras.ticks(stop, self.pipeline.now or None):
+            self.health.pace.moved()
+            yield tick
+
+    def _finish(self, stop: threading.Event) -> Iterator[Step]:
+        """What is still open is decided at the pace of the recordings: no fact is said before its time."""
+        speed = self.config.ticks.speed
+        for step in self.pipeline.finish():
+            yield self._counted(step, stop)
+            if stop.wait(DRAIN_STEP_S / speed if speed else 0.0):
+                return
+            self.health.pace.moved()
+
+    def _counted(self, step: Step, stop: threading.Event) -> Step:
+        """Recordings then wait for a disk that cannot follow; a live camera does not wait."""
+        self.health.processed(frame.camera for frame in step.frames)
+        self.health.counters["messages_refused"] = self.letterhead.refusals.total
         for stage, seconds in step.seconds.items():
             if seconds:
                 self.health.took(stage, seconds)
+        for name, n in self.perception.losses.take().items():
+            self.health.count(name, n)
         if step.tracklets or step.facts:
             self.health.count("tracklets", len(step.tracklets))
             for fact in step.facts:
                 self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
+                if isinstance(fact, Match) and fact.state == "confirmed":
+                    self.health.count(f"waited_for_{fact.waited_for}")
+        if self.config.ticks.mode == "lockstep":
+            self.saver.wait_for_room(stop)
+        return step
+
+    def status(self) -> str:
+        """How the node is doing, in one line."""
+        return status_line(self.cameras.states(), self._problem())
+
+    def _deliver(self, stop: threading.Event) -> None:
+        """Everything was played: all of it goes to the disk and, as far as the broker is there, to the broker.
+
+        Raises StoreError when the disk does not take it; nothing is lost then, a restart goes on from what it has.
+        """
+        if not flushed(self.saver.flush, DISK_S, stop) and not stop.is_set():
+            raise StoreError(self.saver.problem or "the disk is too slow")
+        if self.publisher is not None and not flushed(self.publisher.flush, FLUSH_S, stop):
+            log.warning("%d messages wait in the store for the broker", self.store.depth())
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""
         return [status.last_error for status in self.cameras.states().values() if status.last_error]
 
+    def _say_losses(self, parts: Parts) -> None:
+        """State that cannot be read is set aside and begun anew; that, and what a damaged file cost, is published."""
+        if parts.unreadable:
+            for group, count in self.store.set_aside(parts.unreadable, self._gap).items():
+                reason = next(why for key, why in parts.unreadable.items() if key.startswith(group))
+                log.warning("stored state %s: %d unreadable and begun anew: %s", group, count, reason)
+        self.store.say_losses(self._gap)
+
     def _gap(self, shed: Shed) -> Row:
-        return gap_row(self.letterhead, shed, self._clock())
-
-
-def open_models(config: Site) -> tuple[Detector, Embedder, str | None]:
-    """Detector, embedder and the digest of the embedder's bundle, None where it is a loose file; those of the
-    simulation where the cameras deliver detections."""
-    if config.delivers_detections:
-        from edge_app.simulation.detections import SimulatedDetector, SimulatedEmbedder
-        from edge_app.sources.simulated import world_of
-
-        world = world_of(config.cameras[0].source)
-        return SimulatedDetector(world), SimulatedEmbedder(world), None
-    assert config.detector is not None  # checked by config.parse
-    assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
-    detector = open_site_detector(config.detector, config.bundles)
-    if bundle is None:
-        return detector, embedder, None
-    log.info("%s, %s %d: %s", bundle.path.name, bundle.manifest.name, bundle.manifest.serial, checked)
-    return detector, embedder, bundle.digest
-
-
-def run(config: Site) -> None:
-    """`edge-app run`: until SIGTERM or SIGINT, or the end of all recordings."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with Node(config) as node:
-        for _ in node.steps(stop):
-            pass
-        failed = [] if stop.is_set() else node.failed_cameras()
-    raise_for(failed)
+        return gap_row(self.letterhead, shed, self.clock.wall())
 
 
 def raise_for(failed: list[str]) -> None:
     """SourceError naming every camera of `failed`."""
     if failed:
-        raise SourceError("\n".join(failed))
+        raise SourcesError(failed) if len(failed) > 1 else SourceError(failed[0])
 
 
 def _event_id(time_s: float, content: str) -> str:

@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edge_app.clock import Clock
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
-from edge_app.errors import ConfigurationError, EdgeError
+from edge_app.errors import BrokerError, BrokerRefusedError, ConfigurationError, EdgeError
+from edge_app.runtime.bundles import Today
 
 
 class CheckError(EdgeError):
     """Something a run needs is not there. Leaves with the exit code of the first problem."""
 
     def __init__(self, problems: list[tuple[str, int]], where: Path) -> None:
-        lines = [f"  - {text}" for text, _ in problems]
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__("\n".join([f"{where}: {count}", *lines]))
+        self._lines = [f"{where}: {count}", *(f"  - {text}" for text, _ in problems)]
+        super().__init__("\n".join(self._lines))
         self.exit_code = problems[0][1]
 
+    @property
+    def lines(self) -> list[str]:
+        return self._lines
 
-def check_site(path: Path) -> list[str]:
-    """What was found, a line each. Raises `ConfigurationError`, or `CheckError` with every other problem."""
+
+def check_site(path: Path, lenient: bool = False) -> list[str]:
+    """What was found, a line each. Raises `ConfigurationError`, or `CheckError` with every other problem.
+
+    `lenient`: a live camera or a broker that is away, and may come back by itself, is found to be so and no problem.
+    """
     config = load(path)
+    live = {f"camera {camera.id}" for camera in config.cameras if camera.is_live}
     found: list[str] = []
     problems: list[tuple[str, int]] = []
     for name, look in _looks(config):
@@ -31,6 +41,10 @@ def check_site(path: Path) -> list[str]:
         except ConfigurationError as error:
             problems += [(f"{name}: {problem}", error.exit_code) for problem in error.problems]
         except EdgeError as error:
+            unreachable = isinstance(error, BrokerError) and not isinstance(error, BrokerRefusedError)
+            if lenient and (unreachable or name in live):
+                found.append(f"{name}: AWAY, {error}")
+                continue
             problems.append((f"{name}: {error}", error.exit_code))
         except ContractError as error:
             problems.append((f"{name}: {error}", 65))
@@ -47,7 +61,10 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
     for camera in config.cameras:
         yield f"camera {camera.id}", lambda camera=camera: _camera(camera)  # type: ignore[misc]
     yield "links", lambda: _links(config)
+    yield "messages", lambda: _messages(config)
     yield "store", lambda: _store(config)
+    if config.health.prometheus_port is not None:
+        yield "Prometheus", lambda: _prometheus(config)
     if config.mqtt is not None:
         yield "broker", lambda: _broker(config)
 
@@ -56,7 +73,7 @@ def _detector(config: Site) -> str:
     from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
-    detector = open_site_detector(config.detector, config.bundles)
+    detector, _ = open_site_detector(config.detector, config.bundles, _today())
     try:
         kept = config.detector.classes or detector.class_names
         return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
@@ -68,15 +85,22 @@ def _embedder(config: Site) -> str:
     from edge_app.perception.models import open_site_embedder
 
     assert config.embedder is not None
-    embedder, checked, bundle = open_site_embedder(config.embedder, config.bundles)
+    embedder, checked, bundle, unseen = open_site_embedder(config.embedder, config.bundles, _today())
     try:
         found = f"{config.embedder.path.name}, version {embedder.version}, {embedder.dimension} values"
+        if unseen:
+            found += f", makes nothing of pictures that are {', '.join(unseen)}"
         if bundle is None:
             return found
         made = bundle.manifest
         return f"{found}, {made.embedder.precision}, {made.name} {made.serial} signed by {bundle.signed_by}; {checked}"
     finally:
         embedder.close()
+
+
+def _today() -> Today:
+    clock = Clock()
+    return Today(clock.wall(), clock.state == "ok")
 
 
 def _camera(camera: object) -> str:
@@ -95,14 +119,34 @@ def _links(config: Site) -> str:
     return f"{len(config.links)} links" + (f"; cameras without any: {', '.join(sorted(alone))}" if alone else "")
 
 
+def _messages(config: Site) -> str:
+    from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES
+    from edge_app.delivery.outgoing import Letterhead
+    from edge_app.delivery.sizes import most_pages
+
+    letterhead = Letterhead(config.site, config.node, "check", config_digest=config.digest)
+    zones = {camera.id: list(camera.zones) for camera in config.cameras}
+    classes = (config.detector.classes if config.detector else None) or ("car", "bus", "truck")
+    pages = most_pages(letterhead, zones, config.links, classes)
+    said = ", ".join(f"{kind} in {'one' if count == 1 else f'up to {count} pages'}" for kind, count in pages.items())
+    return f"{said}; at most {PAYLOAD_LIMIT_BYTES} bytes each"
+
+
 def _store(config: Site) -> str:
-    from edge_app.store.store import check_store
+    from edge_app.store.opening import check_store
 
     return check_store(config.store.path)
 
 
+def _prometheus(config: Site) -> str:
+    from edge_app.health.prometheus import check_port
+
+    return check_port(config.health)
+
+
 def _broker(config: Site) -> str:
-    from edge_app.bus import check_broker
+    from edge_app.bus import check_broker, check_topic
 
     assert config.mqtt is not None
-    return check_broker(config.mqtt, config.mqtt.client_id or f"crosslane-{config.site}-{config.node}")
+    client_id = config.mqtt.client_id or f"crosslane-{config.site}-{config.node}"
+    return check_broker(config.mqtt, client_id, check_topic(config.site, config.node))

@@ -8,6 +8,7 @@ import sys
 from typing import Literal, TextIO
 
 from edge_app.contract.envelope import rfc3339
+from edge_app.errors import one_line
 from edge_app.settings import Settings
 
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -38,12 +39,13 @@ class JsonLines(logging.Formatter):
 
 
 class PlainText(logging.Formatter):
-    """`2026-01-31T12:00:00.250Z WARNING publish: …`"""
+    """`2026-01-31T12:00:00.250Z WARNING publish: …`: one line a record, whatever the text holds; the lines of a trace
+    stand further in."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{rfc3339(record.created)} {record.levelname:7} {record.name.removeprefix('edge_app.')}: "
-        line += record.getMessage()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        head = f"{rfc3339(record.created)} {record.levelname:7} {record.name.removeprefix('edge_app.')}: "
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join([one_line(head + record.getMessage()), *(f"    {one_line(line)}" for line in trace)])
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:

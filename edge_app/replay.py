@@ -1,31 +1,36 @@
-"""Recorded clips through the same pipeline, as fast as it can, and synthetic sites for dashboards without cameras."""
+"""Recorded clips through the same pipeline, as fast as it can."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-
-import yaml
 
 from edge_app import app
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
+from edge_app.associate.why import Seen, reasons, seen, told
+from edge_app.clock import Clock
 from edge_app.config import Site
-from edge_app.contract.topics import encode, topic_of
+from edge_app.contract.topics import Message, encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
-from edge_app.demo.play import Play, raw_config, site_config
-from edge_app.errors import ConfigurationError, StoreError
+from edge_app.errors import SourceError, StoreError
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
 
+CLOCK = Clock(wall=time.monotonic, synchronised=lambda: True)  # a recording has times of its own; ours says nothing
+
 
 def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
-    """Play every recording, write one JSON line per fact to `out`, return a line of summary.
+    """Play every recording, write one JSON line per fact and aggregate to `out`, return what was found and lost.
 
     `pictures` gets `matches.png`, the confirmed pairs to look at, and `timeline.png`.
 
@@ -33,36 +38,108 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     same recordings give the same bytes: ids count from the boot `replay`, and times are capture times. Raises
     `ConfigurationError` for live cameras, and `SourceError` after the others were played when a recording was bad.
     """
-    counts: Counter[str] = Counter()
-    gathered = Gathered()
+    account = Account(config, Gathered() if pictures is not None else None)
     partial = out.with_name(out.name + ".partial")
-    with tempfile.TemporaryDirectory() as scratch:
-        config = config.model_copy(
-            update={
-                "mqtt": None,
-                "ticks": config.ticks.model_copy(update={"mode": "lockstep", "speed": None}),
-                "store": config.store.model_copy(update={"path": Path(scratch) / "replay.db"}),
-            }
-        )
+    with _said_at_the_end(), tempfile.TemporaryDirectory() as scratch, _removed(partial):
         try:
-            with app.Node(config, lineage="replay") as node, partial.open("w", encoding="utf-8") as file:
-                for step in node.steps(threading.Event()):
-                    counts.update(["frames"] * len(step.frames) + ["tracklets"] * len(step.tracklets))
-                    if pictures is not None:
-                        gathered.add(step)
-                    for line in fact_lines(node.letterhead, step):
-                        file.write(line + "\n")
-                        counts["facts"] += 1
-                file.flush()
-                os.fsync(file.fileno())
-                failed = node.failed_cameras()
+            with app.Node(_offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
+                with partial.open("w", encoding="utf-8") as file:
+                    for step in node.steps(threading.Event()):
+                        account.add(step)
+                        for line in fact_lines(node.letterhead, step):
+                            file.write(line + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                failed, lost = node.failed_cameras(), list(_lost(node))
         except OSError as error:
             raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
+        if failed and not account.frames:
+            app.raise_for(failed)  # nothing was played: there is no result, not even an empty one
         os.replace(partial, out)
-    if pictures is not None:
-        gathered.draw(pictures, [camera.id for camera in config.cameras])
+    why = account.why()
+    if pictures is not None and account.gathered is not None:
+        account.gathered.draw(pictures, [camera.id for camera in config.cameras], why)
     app.raise_for(failed)
-    return f"{counts['frames']} frames, {counts['tracklets']} tracklets, {counts['facts']} facts → {out}"
+    return "\n".join([*why, *lost, f"{account.summary()} → {out}"])
+
+
+def _offline(config: Site, scratch: Path) -> Site:
+    """The same site without anybody who listens, every frame in order, and a store of its own."""
+    return config.model_copy(
+        update={
+            "mqtt": None,
+            "health": config.health.model_copy(update={"prometheus_port": None}),
+            "ticks": config.ticks.model_copy(update={"mode": "lockstep", "speed": None}),
+            "store": config.store.model_copy(update={"path": scratch / "replay.db"}),
+        }
+    )
+
+
+def _lost(node: app.Node) -> Iterator[str]:
+    """What came and was not used, a line each."""
+    for camera, status in node.cameras.states().items():
+        yield from (f"camera {camera}: {lost}" for lost in status.losses)
+    if node.perception.builder.dropped:
+        limits = "tracklets.minimum_observations, tracklets.minimum_duration_s"
+        yield f"{node.perception.builder.dropped} tracks were too short to count ({limits})"
+
+
+class Account:
+    """What a replay came to, for its last words."""
+
+    def __init__(self, config: Site, gathered: Gathered | None) -> None:
+        self.gathered = gathered
+        self._config = config
+        self._counts: Counter[str] = Counter()
+        self._seen: list[Seen] = []
+        self._facts: list[Fact] = []
+
+    def add(self, step: Step) -> None:
+        for what in ("frames", "tracklets", "aggregates", "facts"):
+            self._counts[what] += len(getattr(step, what))
+        self._seen += map(seen, step.tracklets)
+        self._facts += [fact for fact in step.facts if not isinstance(fact, Unmatched)]
+        if self.gathered is not None:
+            self.gathered.add(step)
+
+    @property
+    def frames(self) -> int:
+        return self._counts["frames"]
+
+    def why(self) -> list[str]:
+        """How many passages were matched, and why the others were not."""
+        config = self._config
+        parents = {match.to.track: match.from_.track for match in standing_matches(self._facts)}
+        counts = reasons(self._seen, parents, config.links, config.associate, config.crops.minimum_side_px)
+        return list(told(self._seen, len(parents), counts))
+
+    def summary(self) -> str:
+        return ", ".join(f"{self._counts[what]} {what}" for what in ("frames", "tracklets", "aggregates", "facts"))
+
+
+@contextmanager
+def _said_at_the_end() -> Iterator[None]:
+    """What is wrong with a recording is the replay's own last word; the camera need not say it before."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and record.args and isinstance(record.args[0], SourceError))
+
+    logger = logging.getLogger("edge_app.sources.lockstep")
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@contextmanager
+def _removed(partial: Path) -> Iterator[None]:
+    """Nothing half-written is left, however it ends."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 class Gathered:
@@ -76,7 +153,7 @@ class Gathered:
         self._tracklets += step.tracklets
         self._facts += step.facts
 
-    def draw(self, folder: Path, cameras: list[str]) -> None:
+    def draw(self, folder: Path, cameras: list[str], why: list[str]) -> None:
         """Write both pictures. Raises `StoreError` when they cannot be written."""
         from edge_app.pictures.sheet import contact_sheet, pairs_of
         from edge_app.pictures.timeline import timeline
@@ -87,19 +164,25 @@ class Gathered:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
-        contact_sheet(pairs_of(matches, self._album), folder / "matches.png", "Seen again", said)
+        contact_sheet(pairs_of(matches, self._album), folder / "matches.png", "Seen again", said, why=why)
         lanes = folder / "timeline.png"
         timeline(lanes, cameras, self._tracklets, matches, title="Who went where", subtitle=said)
 
 
 def fact_lines(letterhead: Letterhead, step: Step) -> Iterator[str]:
-    """The facts of one step as JSON, in order."""
+    """The facts of one step and the aggregates that became due with it as JSON, in order."""
     for fact in step.facts:
         if isinstance(fact, Unmatched):
             yield json.dumps({"unmatched": _unmatched(fact)})
         for message in fact_messages(letterhead, [fact], step.now):
-            payload = json.loads(encode(message))
-            yield json.dumps({"topic": topic_of(message, letterhead.site), "payload": payload})
+            yield _line(letterhead, message)
+    for aggregate in step.aggregates:  # was stamped with the time of day, which is another in each replay
+        for page in letterhead.pages(aggregate.model_copy(update={"published_at_s": step.now})):
+            yield _line(letterhead, page)
+
+
+def _line(letterhead: Letterhead, message: Message) -> str:
+    return json.dumps({"topic": topic_of(message, letterhead.site), "payload": json.loads(encode(message))})
 
 
 def _unmatched(fact: Fact) -> dict[str, object]:
@@ -109,20 +192,8 @@ def _unmatched(fact: Fact) -> dict[str, object]:
         "camera": fact.to.camera,
         "track": fact.to.track,
         "entry_time_s": fact.to.time_s,
+        "exit_time_s": fact.to.other_time_s,
+        "place": asdict(fact.to.place) if fact.to.place else None,
         "class": fact.class_name,
         "posterior": fact.posterior,
     }
-
-
-def simulate_site(play: Play, broker: str, write_config: Path | None) -> None:
-    """Play a synthetic site to a broker until it ends or is stopped; or write its configuration for `edge-app run`."""
-    host, _, port = broker.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise ConfigurationError([f"expected host or host:port, got {broker!r}"], "--broker")
-    mqtt = {"host": host, **({"port": int(port)} if port else {})}
-    if write_config is not None:
-        raw = raw_config(play, Path("state") / f"{play.site}.db", mqtt)
-        write_config.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        app.run(site_config(play, Path(scratch) / "simulate.db", mqtt))

@@ -5,6 +5,7 @@ Boxes are xyxy in pixels of the frame, float32. Times are capture times, seconds
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,6 +55,7 @@ class Detections:
     boxes: Floats  # (N, 4) float32, xyxy pixels
     scores: Floats  # (N,) float32 in [0, 1]
     classes: Integers  # (N,) int64, index into the detector's class names
+    lost: Mapping[str, int] = field(default_factory=dict)  # what is not here although the network found it: why → boxes
 
     def __post_init__(self) -> None:
         _check_rows(
@@ -120,7 +122,8 @@ class Tracklet:
     qualities: Floats  # (M,) float32
     embedding_version: str
     path_times_s: Times = field(repr=False)  # (T,) float64, ascending
-    path_boxes: Floats = field(repr=False)  # (T, 4) float32, xyxy pixels
+    path_boxes: Floats = field(repr=False)  # (T, 4) float32, xyxy pixels; the first is the entry, the last the exit
+    frame_px: tuple[int, int] = (0, 0)  # width and height of the frame that the boxes are in; (0, 0): not known
 
     def __post_init__(self) -> None:
         _require(self.entry_time_s <= self.exit_time_s, f"Tracklet {self.id} ends before it begins")
@@ -138,7 +141,8 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """Views in, (M, D) float32 unit rows out. Embeddings of two versions are never compared."""
+    """Views in, (M, D) float32 out: unit rows, and a row of nan for a view that the network can make nothing of.
+    Embeddings of two versions are never compared."""
 
     version: str
     dimension: int

@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_app.contract.archive import BLOCK_BYTES, write_archive
 from edge_app.contract.bundle import MANIFEST, SIGNATURE, read_bundle, write_bundle
-from edge_app.contract.bundle_manifest import MEMBER_LIMITS_BYTES, BundledModel, BundleManifest, Calibration
+from edge_app.contract.bundle_manifest import MEMBER_LIMITS_BYTES, BundledModel, BundleManifest, Calibration, Gate
 from edge_app.contract.errors import BundleError
 from edge_app.contract.golden import Golden, golden_bytes
-from edge_app.contract.messages import Gate
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.contract.signature import public_bytes, sign

@@ -46,6 +46,46 @@ class TinyOnnx:
         axes = numpy_helper.from_array(np.array([0, 2, 3]), "axes")
         return self._write("without_batch", nodes, [axes], ("batch", 3, *size), {"output": (1, 3, 1, 1)})
 
+    def endless(self, size: tuple[int, int] = (32, 32)) -> Path:
+        """An embedder of three values, behind a loop whose condition never becomes false."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        body = helper.make_graph(
+            [helper.make_node("Identity", [one], [other]) for one, other in (("going", "on"), ("sum", "more"))],
+            "body",
+            [
+                helper.make_tensor_value_info("round", TensorProto.INT64, []),
+                helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("sum", TensorProto.FLOAT, None),
+            ],
+            [
+                helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("more", TensorProto.FLOAT, None),
+            ],
+        )
+        nodes = [
+            helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Loop", ["", "true", "mean"], ["output"], body=body),
+        ]
+        constants = [numpy_helper.from_array(np.array([2, 3]), "axes"), numpy_helper.from_array(np.array(True), "true")]
+        return self._write("endless", nodes, constants, ("batch", 3, *size), {"output": ("batch", 3)})
+
+    def hungry(self, gigabytes: int, size: tuple[int, int] = (32, 32)) -> Path:
+        """An embedder of three values that fills so much memory on the way."""
+        from onnx import helper, numpy_helper
+
+        nodes = [
+            helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Shape", ["mean"], ["batch"], start=0, end=1),
+            helper.make_node("Mul", ["batch", "many"], ["length"]),
+            helper.make_node("ConstantOfShape", ["length"], ["heap"]),
+            helper.make_node("ReduceMax", ["heap"], ["nothing"], keepdims=0),
+            helper.make_node("Add", ["mean", "nothing"], ["output"]),
+        ]
+        many = numpy_helper.from_array(np.array([gigabytes << 28]), "many")  # of 4 bytes each
+        axes = numpy_helper.from_array(np.array([2, 3]), "axes")
+        return self._write("hungry", nodes, [axes, many], ("batch", 3, *size), {"output": ("batch", 3)})
+
     def two_outputs(self, size: tuple[int, int] = (32, 32)) -> Path:
         from onnx import helper
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from edge_app.contract.preprocess import InputSpec
+from trainer.data.batch import Epoch
 from trainer.errors import DataError, WorldError
-from trainer.methods.base import Epoch
 from trainer.models.embedder import Blueprint, Embedder, ModelSettings, blank_embedder
 
 FORMAT = "crosslane.checkpoint/1"
@@ -97,23 +97,37 @@ def load_model(path: Path) -> Model:
     return Model(network.eval(), InputSpec.model_validate(content["input"]), content["settings"], content["commit"])
 
 
+def copy(path: Path, to: Path) -> None:
+    """Copy a file of this kind. Raises `DataError` where it cannot be read, `WorldError` where the copy cannot be
+    written."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    _replace(to, memoryview(content))
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    _replace(path, buffer.getbuffer())
+
+
+def _replace(path: Path, content: memoryview) -> None:
     """To a file of its own first, synced, then renamed: a reader never meets half a file. What a killed process left of
     one is overwritten by the next."""
     temporary = path.with_name(f".{path.name}.part")
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
         raise WorldError(
-            f"{path} ({buffer.tell() / 2**20:.0f} MiB) cannot be written: {reason}; the file before it is untouched, "
+            f"{path} ({len(content) / 2**20:.0f} MiB) cannot be written: {reason}; the file before it is untouched, "
             "make room and go on with --resume"
         ) from error
     finally:

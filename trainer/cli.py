@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from trainer.detector.cli import Trust
 from trainer.detector.cli import app as detector_app
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from trainer.export.detector import ExportedDetector
-    from trainer.methods.cards import Card
+    from trainer.methods.table import Card
 
 app = typer.Typer(
     help="Learn to find the same vehicle or person again on another camera, without labels.",
@@ -139,6 +140,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     detector: DetectorFile = None,
     frames: Frames = None,
     detector_manifest: DetectorManifest = None,
+    trust_pickle: Trust = False,
     key: Annotated[Optional[Path], typer.Option(help="Private key, PEM; a new pair is made where none is.")] = None,  # noqa: UP045
     engine: Annotated[Optional[list[str]], typer.Option(help="Also build engines, as sm86; repeatable.")] = None,  # noqa: UP045
     layout: Layout = None,
@@ -155,7 +157,8 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
 
     key = key or out.with_name("signing-key.pem")
     signer = bundle.signing_key(key)  # first: what is wrong with it should not be told after an hour
-    found = None if detector is None else _export_detector(detector, frames, detector_manifest, precision)
+    asked = (frames, detector_manifest, precision, trust_pickle)
+    found = None if detector is None else _export_detector(detector, *asked)
     exported = run.export(run.Request(model, calibration, layout, cache, precision), typer.echo)
     manifest = bundle.write(exported, out, out.stem, signer, time.time(), detector=found)
     typer.echo(f"{manifest.embedder.precision}, because {manifest.embedder.precision_reason}")
@@ -169,7 +172,9 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
         typer.echo(f"engine: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
-def _export_detector(path: Path, frames: Path | None, description: Path | None, precision: str) -> ExportedDetector:
+def _export_detector(
+    path: Path, frames: Path | None, description: Path | None, precision: str, trusted: bool
+) -> ExportedDetector:
     from trainer.detector.weights import as_onnx
     from trainer.errors import ConfigurationError
     from trainer.export import detector
@@ -179,7 +184,7 @@ def _export_detector(path: Path, frames: Path | None, description: Path | None, 
             ["--detector needs --frames: recordings, a folder of pictures or a data.yaml to judge it by"],
             "command line",
         )
-    with as_onnx(path) as onnx:
+    with as_onnx(path, trusted=trusted) as onnx:
         return detector.export(detector.Request(onnx, frames, description, precision), typer.echo)
 
 
@@ -207,7 +212,7 @@ def methods(
     """List the methods: what each does, what it uses camera numbers for, what it costs and remembers."""
     from dataclasses import asdict
 
-    from trainer.methods.cards import CARDS
+    from trainer.methods.table import CARDS
 
     if as_json:
         typer.echo(json.dumps({name: asdict(card) for name, card in CARDS.items()}, indent=2, ensure_ascii=False))

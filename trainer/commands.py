@@ -145,7 +145,7 @@ def _embed(model: Path, place: Place, flip: bool) -> Any:
 def load_network(model: Path) -> tuple[Any, InputSpec]:
     """A trained model, or all of an ONNX file with unit rows at its end, in evaluation mode, and its input."""
     from trainer import checkpoint
-    from trainer.models.onnx_trunk import UnitRows, read_trunk
+    from trainer.onnx_graph.trunk import UnitRows, read_trunk
 
     if model.suffix != ".onnx":
         loaded = checkpoint.load_model(model)

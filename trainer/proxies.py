@@ -1,15 +1,8 @@
-"""Camera-aware proxies in memory: what CAP (arXiv 2012.10674) and O2CAP (arXiv 2201.05820) share.
+"""Camera-aware proxies in memory: what CAP (arXiv 2012.10674), O2CAP (arXiv 2201.05820) and our own method share. The
+losses are each method's own.
 
-Symbols: f_i unit feature, M proxies with unit rows K_p, one per (cluster, camera) pair that has a crop, y_i proxy of
-crop i, s_i = K·f_i / τ, P_i proxies that crop i should be near to, Q_i hard negatives, B_c crops of the batch from
-camera c.
-
-    l(i) = −1/|P_i| Σ_{p ∈ P_i} log( exp(s_i[p]) / Σ_{j ∈ P_i ∪ Q_i} exp(s_i[j]) )        `association_nce`
-    L = Σ_c 1/|B_c| Σ_{i ∈ B_c} l(i)                                                      `over_cameras`
-
-l is cross entropy with the target 1/|P_i| on P_i: at least log|P_i|, which is 0 for one proxy only. In L a crop weighs
-1/|B_c|, and L grows with the number of cameras in the batch, so losses of different batches do not compare, and the sum
-over a batch in pieces (`accumulate`) is not that over the whole; the mean over the batch is free of both.
+Symbols: M proxies with unit rows K_p, one per (cluster, camera) pair that has a crop, τ temperature, μ momentum of the
+old row.
 """
 
 from __future__ import annotations
@@ -31,8 +24,8 @@ from trainer.clustering.recluster import ClusterSettings
 from trainer.data.samplers import ProxySamplerSettings
 from trainer.data.transforms import AugmentSettings
 from trainer.errors import DataError
+from trainer.labels import LabelSettings
 from trainer.memory import Memory, label_means
-from trainer.methods.labels import LabelSettings
 from trainer.settings import Settings
 
 Aggregation = Literal["camera_sum", "batch_mean"]
@@ -56,6 +49,16 @@ class ProxySettings(Settings):
     """The batches of an epoch."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
+
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> str | None:
+        """A sum over cameras of means is not that of its pieces."""
+        return None if self.aggregation == "batch_mean" else "aggregation camera_sum: set method.aggregation=batch_mean"
 
 
 class OnlineSettings(ProxySettings):
@@ -134,57 +137,3 @@ def proxy_facts(proxies: Proxies, cameras: NDArray[np.int64]) -> dict[str, float
         "offline_positives": float(siblings.mean()),
         "offline_floor": float(np.log(siblings).mean()),
     }
-
-
-def association_nce(logits: Tensor, positives: Tensor, ranking: Tensor, count: int) -> Tensor:
-    """(B,) losses l above, for logits (B, M) = s and positives (B, M) bool = P, at least one in every row.
-
-    Q are the `count` proxies outside P that are largest in `ranking` (B, M), fewer where there are no more; −inf keeps
-    a proxy out of Q. The sets carry no gradient. Offline association: P all proxies of the crop's cluster, ranking =
-    logits.
-    """
-    outside = ranking.detach().masked_fill(positives, -torch.inf)
-    hardest = outside.topk(min(count, outside.shape[1]), dim=1)
-    negatives = torch.zeros_like(positives).scatter(1, hardest.indices, hardest.values > -torch.inf)
-    chosen = logits.masked_fill(~(positives | negatives), -torch.inf)
-    return chosen.logsumexp(1) - (logits * positives).sum(1) / positives.sum(1)
-
-
-def offline_nce(logits: Tensor, labels: Tensor, bank: Bank, settings: ProxySettings) -> Tensor:
-    """(B,) offline losses, for logits (B, M) = s and the crops' proxies (B,) int64."""
-    return association_nce(logits, bank.siblings(labels), logits, settings.hard_negatives)
-
-
-def online_nce(logits: Tensor, labels: Tensor, bank: Bank, settings: OnlineSettings) -> Tensor:
-    """(B,) online losses, for logits (B, M) = s and the crops' proxies (B,) int64; the bank as it is now."""
-    blend = blended(logits, bank.memory.logits(bank.memory.rows[labels]), settings.instance_weight)
-    positives = online_positives(blend, bank.cameras, settings.online_positives)
-    ranking = blend.masked_fill(bank.siblings(labels), -torch.inf) if settings.exclude_siblings else blend
-    return association_nce(logits, positives, ranking, settings.hard_negatives)
-
-
-def blended(logits: Tensor, between: Tensor, weight: float) -> Tensor:
-    """b (B, M) of the crops' logits (B, M) and of those of their proxies; no gradient."""
-    return weight * logits.detach() + (1 - weight) * between.detach()
-
-
-def online_positives(blend: Tensor, cameras: Tensor, count: int) -> Tensor:
-    """P (B, M) bool: in every row of b (B, M) the best proxy of each of the `count` best cameras.
-
-    `cameras` (M,) int64 from 0 without gaps. Fewer where there are fewer cameras; the first of equals.
-    """
-    known = int(cameras.max()) + 1
-    best = blend.new_full((len(blend), known), -torch.inf)
-    best = best.scatter_reduce(1, cameras.expand_as(blend), blend, "amax")  # (B, C) b[t_c]
-    chosen = best.topk(min(count, known), dim=1).indices  # (B, k) cameras
-    elsewhere = chosen[:, :, None] != cameras  # (B, k, M)
-    picks = blend[:, None, :].masked_fill(elsewhere, -torch.inf).argmax(2)  # (B, k) proxies
-    return torch.zeros_like(blend, dtype=torch.bool).scatter(1, picks, True)
-
-
-def over_cameras(losses: Tensor, cameras: Tensor, rule: Aggregation) -> Tensor:
-    """Losses (B,) of crops from cameras (B,) int64 → the scalar L above, or their mean; 0 of no crop."""
-    if rule == "batch_mean":
-        return losses.sum() / max(1, len(losses))
-    sizes = (cameras[:, None] == cameras).sum(1)  # (B,) |B_c| of each crop's camera
-    return (losses / sizes).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from trainer import checkpoint, config, optimiser, parallel
 from trainer.checkpoint import Checkpoint, Model
-from trainer.clustering.recluster import Clustering
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
 from trainer.data.loader import Chances, Loader
@@ -22,37 +22,19 @@ from trainer.data.transforms import AS_THEY_ARE, Transform, normalise
 from trainer.errors import ConfigurationError, DataError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import features_of
-from trainer.features import save_labels
+from trainer.labels import clusters
 from trainer.measure import Embed, measure, with_network
-from trainer.methods.cap import CAP
-from trainer.methods.cluster_contrast import ClusterContrast
-from trainer.methods.crosslane import Crosslane
-from trainer.methods.gracl import Gracl
-from trainer.methods.labels import clusters
-from trainer.methods.o2cap import O2CAP
-from trainer.methods.scl import SCL
-from trainer.methods.spcl import SpCL
-from trainer.methods.tcrl import TCRL
+from trainer.methods import table
 from trainer.models.average import Average
 from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
 from trainer.parallel import Processes
-from trainer.report import charts, page, sheets
+from trainer.report.run import Finished, write_run
 from trainer.runlog import RunLog, commit_of, progress, read_log
 from trainer.train import Place, Run, train
 
-CHECKPOINT, MODEL, BEST, LABELS = "last.ckpt", "model.pt", "best.pt", "labels.npz"
+CHECKPOINT, MODEL, BEST = "last.ckpt", "model.pt", "best.pt"
 CALIBRATION_CROPS = 1024  # spread evenly over the crops
-RANKED_QUERIES = 24
-METHODS = {
-    "cluster_contrast": ClusterContrast,
-    "spcl": SpCL,
-    "gracl": Gracl,
-    "scl": SCL,
-    "cap": CAP,
-    "o2cap": O2CAP,
-    "tcrl": TCRL,
-    "crosslane": Crosslane,
-}
+Show = Callable[[str, int], AbstractContextManager[Any]]  # what is done, and how much of it
 
 
 def start(settings: config.TrainSettings, folder: Path, resume: bool = False, quiet: bool = False) -> Path:
@@ -63,7 +45,7 @@ def start(settings: config.TrainSettings, folder: Path, resume: bool = False, qu
     """
     processes = parallel.join(settings.device)
     try:
-        processes.need_even_shares(settings.batch, settings.accumulate, settings.model.ghost_group)
+        processes.need_even_shares(settings.method.batch, settings.accumulate, settings.model.ghost_group)
         before = _to_resume(settings, folder, resume)
         session = Session(settings, folder, processes, before, quiet=quiet or not processes.first)
         try:
@@ -87,27 +69,24 @@ class Session:
         *,
         quiet: bool,
     ) -> None:
-        self.settings = settings
-        self.folder = folder
-        self.processes = processes
-        self.quiet = quiet
+        self.settings, self.folder, self.processes, self.quiet = settings, folder, processes, quiet
         dataset = layouts.read(settings.data.root, settings.data.layout)
-        self.crops = self._read_crops(dataset.train)
+        self.crops = _read_crops(dataset.train, settings.data, self.show)
         self.test = dataset.test
-        network = self._network(before).to(processes.device)
-        self.method = METHODS[settings.method.name](network, self.crops.crops, settings.method, settings.seed)
+        network = _network(settings, self.crops, before).to(processes.device)
+        self.method = table.class_of(settings.method.name)(network, self.crops.crops, settings.method, settings.seed)
         self.optimiser = optimiser.build(self.method.trained(), settings.optimiser)
         self.average = None if settings.average is None else Average(network, settings.average)
         if settings.compile:
             network.trunk.compile()
         self.place = Place()
         self.best: float | None = None
-        if before is not None:
-            self._take_up(before)
         self.commit = commit_of(Path(__file__).parent)
         self.log = RunLog(folder if processes.first else None)
         self.log.start(self.plain_settings, self.commit)
         self.log.write("data", crops=len(self.crops.crops), unreadable=[str(item.path) for item in self.crops.bad])
+        if before is not None:
+            self._take_up(before)
         chances = Chances(self.method.views(), settings.data.input, settings.seed)
         self.run = Run(
             settings=settings,
@@ -132,6 +111,12 @@ class Session:
         """What labels the crops and is exported: the running mean where there is one."""
         return self.method.embedder() if self.average is None else self.average.network
 
+    @property
+    def embed(self) -> Embed:
+        """The network over crops of the test."""
+        data, settings = self.settings.data, self.settings.extraction
+        return with_network(self.network, data.input, settings, data.cache, self.processes, bad_limit=data.bad_limit)
+
     def show(self, what: str, total: int) -> AbstractContextManager[Any]:
         return progress(what, total, show=not self.quiet)
 
@@ -140,10 +125,6 @@ class Session:
         with self.show("extract", len(self.crops.crops)) as advance:
             data = self.crops.pixels, self.settings.data.input, self.settings.extraction
             return features_of(self.network, *data, self.processes, view=view, seed=seed, progress=advance)
-
-    def clusters(self, features: NDArray[np.float32]) -> Clustering:
-        """The clusters of (N, D) unit rows, found as the method finds its own."""
-        return clusters(features, self.crops.crops, self.settings.method.labels)
 
     def save(self, place: Place) -> None:
         """Write a checkpoint (first process only)."""
@@ -167,7 +148,7 @@ class Session:
         """Scores of the network after `epoch` epochs: label-free for the choice of the model, on the test set for the
         log only."""
         if self.settings.keep == "silhouette":
-            score = self.clusters(self.extract()).quality.silhouette
+            score = clusters(self.extract(), self.crops.crops, self.settings.method.labels).quality.silhouette
             self.log.write("choice", self.place.steps, silhouette=score)
             if self.best is None or score > self.best:
                 self.best = score
@@ -180,7 +161,7 @@ class Session:
     def _measure(self, epoch: int, test: FixedTest | RandomTest) -> None:
         """A test set that cannot be used, such as one of a single camera, does not end the training."""
         try:
-            scores = measure(self._embed(), test, EvaluationSettings())
+            scores = measure(self.embed, test, EvaluationSettings())
         except DataError as error:
             self.test = None
             self.log.write("not_tested", self.place.steps, epoch=epoch, reason=str(error))
@@ -192,82 +173,32 @@ class Session:
             print(text)
 
     def finish(self) -> Path:
-        """The model file of the finished run."""
-        if self.settings.keep == "last":
-            self._save_model(MODEL)
-        elif self.processes.first:
-            (self.folder / BEST).replace(self.folder / MODEL)
+        """The model file of the finished run, and its report. Whatever ends it half-way, it can be done again: nothing
+        that it needs is moved or removed."""
+        if self.processes.first:
+            self._keep_model()
         features = self.extract()
         if self.processes.first:
-            self._report(features)
+            found = clusters(features, self.crops.crops, self.settings.method.labels)
+            name = f"{self.settings.data.root.name}: {self.settings.method.name}"
+            test = self.test if isinstance(self.test, FixedTest) else None
+            about = (name, self.commit, self.settings.epochs, self.crops.crops)
+            write_run(self.folder, Finished(*about, features, found, test, self.embed))
         return self.folder / MODEL
 
-    def _report(self, features: NDArray[np.float32]) -> None:
-        """The last network's own clusters: labels of all crops, and pictures."""
-        crops, folder = self.crops.crops, self.folder / "report"
-        found = self.clusters(features)
-        labels = found.labels
-        save_labels(self.folder / LABELS, labels, np.array([str(path) for path in crops.paths]))
-        for name, chosen in sheets.notable_clusters(labels, crops.cameras).items():
-            sheets.write_picture(folder / f"clusters_{name}.png", sheets.cluster_sheet(crops, labels, chosen))
-        sheets.write_picture(folder / "outliers.png", sheets.outlier_sheet(crops, labels))
-        charts.embedding_map(folder / "map.png", features, labels)
-        if found.transits is not None:
-            charts.ways(folder / "ways.png", found.transits)
-        epochs, steps, tests = (read_log(self.folder, event) for event in ("epoch", "step", "test"))
-        charts.curves(folder / "curves.png", epochs, steps, tests)
-        if isinstance(self.test, FixedTest):
-            sheets.write_picture(folder / "ranked.png", self._ranked_lists(self.test))
-        page.write_page(
-            folder, f"{self.settings.data.root.name}: {self.settings.method.name}", self._facts(labels, tests)
-        )
-
-    def _facts(self, labels: NDArray[np.int64], tests: list[dict[str, Any]]) -> dict[str, str]:
-        """The head of the report page."""
-        facts = {
-            "crops": f"{len(labels):,}",
-            "epochs": str(self.settings.epochs),
-            "clusters": f"{labels.max(initial=-1) + 1:,}",
-            "outliers": f"{(labels < 0).mean():.1%}",
-        }
-        if tests:
-            facts |= {name: f"{tests[-1][name]:.1f} %" for name in ("mAP", "R1")}
-            facts["camera policy"] = tests[-1]["camera_policy"]
-        return facts | {"commit": self.commit[:7]}
-
-    def _ranked_lists(self, test: FixedTest) -> NDArray[np.uint8]:
-        embed = self._embed()
-        (query_features, query_kept), (gallery_features, kept) = embed(test.query.crops), embed(test.gallery.crops)
-        query, gallery = test.query.take(query_kept), test.gallery.take(kept)
-        rows = spread(len(query), RANKED_QUERIES)
-        return sheets.ranked_lists(query, gallery, (query_features, gallery_features), rows)
-
-    def _embed(self) -> Embed:
-        data, settings = self.settings.data, self.settings.extraction
-        return with_network(self.network, data.input, settings, data.cache, self.processes, bad_limit=data.bad_limit)
+    def _keep_model(self) -> None:
+        best, model = self.folder / BEST, self.folder / MODEL
+        if self.settings.keep == "last":
+            self._save_model(MODEL)
+        elif best.exists():
+            checkpoint.copy(best, model)
+        elif not model.exists():  # version 0.1 moved the best model there
+            raise DataError(f"{best}: no such file; the run chose that network and cannot end without it: train anew")
 
     def _save_model(self, name: str) -> None:
         if self.processes.first:
             model = Model(self.network, self.settings.data.input, self.plain_settings, self.commit)
             checkpoint.save_model(self.folder / name, model)
-
-    def _read_crops(self, crops: Crops) -> Cached:
-        data = self.settings.data
-        with self.show("decode", len(crops)) as advance:
-            return cached(crops, data.input, data.cache.expanduser(), data.bad_limit, advance)
-
-    def _network(self, before: Checkpoint | None) -> Embedder:
-        torch.manual_seed(self.settings.seed)  # for layers that start at random
-        spec = self.settings.data.input
-        blueprint = blueprint_of(self.settings.model, (spec.height_px, spec.width_px))
-        if before is not None:
-            return blank_embedder(blueprint)
-        return new_embedder(blueprint, self._calibration())
-
-    def _calibration(self) -> list[Tensor]:
-        rows = spread(len(self.crops.crops), CALIBRATION_CROPS)
-        blocks = np.array_split(rows, max(1, len(rows) // 64))
-        return [normalise(torch.from_numpy(self.crops.pixels[block]), self.settings.data.input) for block in blocks]
 
     def _take_up(self, before: Checkpoint) -> None:
         self.method.trained().load_state_dict(before.network)
@@ -277,6 +208,28 @@ class Session:
         self.method.load_state(before.method)
         self.place = Place(before.epoch, before.step, before.steps, before.plan)
         self.best = before.best
+        if self.processes.first and any(line["epoch"] <= before.epoch for line in read_log(self.folder, "not_tested")):
+            self.test = None  # as in the run that was not broken off
+
+
+def _read_crops(crops: Crops, data: config.DataSettings, show: Show) -> Cached:
+    with show("decode", len(crops)) as advance:
+        return cached(crops, data.input, data.cache.expanduser(), data.bad_limit, advance)
+
+
+def _network(settings: config.TrainSettings, crops: Cached, before: Checkpoint | None) -> Embedder:
+    torch.manual_seed(settings.seed)  # for layers that start at random
+    spec = settings.data.input
+    blueprint = blueprint_of(settings.model, (spec.height_px, spec.width_px))
+    if before is not None:
+        return blank_embedder(blueprint)
+    return new_embedder(blueprint, _calibration(crops, settings.data))
+
+
+def _calibration(crops: Cached, data: config.DataSettings) -> list[Tensor]:
+    rows = spread(len(crops.crops), CALIBRATION_CROPS)
+    blocks = np.array_split(rows, max(1, len(rows) // 64))
+    return [normalise(torch.from_numpy(crops.pixels[block]), data.input) for block in blocks]
 
 
 def _to_resume(settings: config.TrainSettings, folder: Path, resume: bool) -> Checkpoint | None:
@@ -291,7 +244,9 @@ def _to_resume(settings: config.TrainSettings, folder: Path, resume: bool) -> Ch
     if not path.exists():
         return None
     before = checkpoint.load(path)
-    changed = config.differences(config.parse(before.settings, str(path)), settings)
+    here = Path.cwd()  # version 0.1 wrote relative paths into checkpoints
+    old, new = (config.parse(values, str(path), here) for values in (before.settings, settings.model_dump(mode="json")))
+    changed = config.differences(old, new)
     if changed:
         raise ConfigurationError([*changed, "a run goes on with the settings it began with"], f"{path} --resume")
     return before

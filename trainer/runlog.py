@@ -30,6 +30,8 @@ class RunLog:
             with self._told():
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lines = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
+                if cut_off(folder / "log.jsonl"):
+                    self._lines.write("\n")
                 self._events = SummaryWriter(str(folder / "events"))
 
     def start(self, settings: dict[str, Any], commit: str) -> None:
@@ -68,6 +70,12 @@ class RunLog:
         except OSError as error:
             reason = error.strerror or error
             raise WorldError(f"the log of the run in {self.folder} cannot be written: {reason}") from error
+
+
+def cut_off(file: Path) -> bool:
+    """Whether a crash has left half a line at the end; what is written next would be lost with it."""
+    with file.open("rb") as lines:
+        return lines.seek(0, 2) > 0 and (lines.seek(-1, 2), lines.read())[1] != b"\n"
 
 
 def read_log(folder: Path, event: str) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ from torch import Tensor
 from trainer import optimiser as optimisers
 from trainer import parallel
 from trainer.config import TrainSettings
+from trainer.data.batch import Batch, Epoch
 from trainer.data.loader import Loader, step_seed
 from trainer.errors import TrainerError
-from trainer.methods.base import Batch, Epoch, Extract, Method
+from trainer.methods.base import Extract, Method
 from trainer.models.average import Average
 from trainer.parallel import Processes
 from trainer.runlog import RunLog

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from edge_app.associate import links
 from edge_app.associate.draft import Draft
-from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched
+from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched, WaitedFor
 from edge_app.associate.state import Edge, Passage
 from edge_app.associate.weigh import Verdict, weigh
 
@@ -44,16 +45,30 @@ def _conclude(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     overdue = draft.now >= passage.entry_time_s + settings.max_wait_s
     settled = partner is None or draft.passages[partner.from_].decided != "pending"
     at_deadline = overdue or (complete and settled and draft.now >= _deadline(draft, passage, verdict))
-    if partner is not None and posterior >= settings.confirm_posterior and complete and settled:
-        _confirm(draft, passage, partner, verdict)
-    elif partner is None and verdict.nobody >= settings.confirm_posterior and complete:
+    sure = posterior >= settings.confirm_posterior
+    if partner is not None and sure and complete and settled:
+        _confirm(draft, passage, partner, verdict, _waited_for(passage))
+    elif partner is None and sure and complete:
         _give_up(draft, passage, verdict)
     elif at_deadline and partner is not None and posterior >= settings.accept_posterior:
-        _confirm(draft, passage, partner, verdict)
+        _confirm(draft, passage, partner, verdict, "deadline")
     elif at_deadline:
         _give_up(draft, passage, verdict)
-    elif partner is not None and posterior >= settings.provisional_posterior and passage.provisional != partner.from_:
-        _announce(draft, passage, partner, verdict)
+    else:
+        passage = _wait(draft, passage, held_up=partner is not None and sure)
+        if partner is not None and posterior >= settings.provisional_posterior and passage.provisional != partner.from_:
+            _announce(draft, passage, partner, verdict)
+
+
+def _wait(draft: Draft, passage: Passage, held_up: bool) -> Passage:
+    """Remember whether only somebody open holds the decision up: the match will say so."""
+    if held_up != passage.held_up:
+        passage = draft.passages[passage.id] = replace(passage, held_up=held_up)
+    return passage
+
+
+def _waited_for(passage: Passage) -> WaitedFor:
+    return "open_tracks" if passage.held_up else "evidence"
 
 
 def _deadline(draft: Draft, passage: Passage, verdict: Verdict) -> float:
@@ -68,14 +83,14 @@ def _deadline(draft: Draft, passage: Passage, verdict: Verdict) -> float:
 
 
 def _announce(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict) -> None:
-    match = _match(draft, passage, edge, verdict, "provisional")
+    match = _match(draft, passage, edge, verdict, _waited_for(passage), state="provisional")
     draft.facts.append(match)
     draft.passages[passage.id] = replace(passage, event=match.event_id, provisional=edge.from_)
 
 
-def _confirm(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict) -> None:
+def _confirm(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict, waited_for: WaitedFor) -> None:
     """`passage` continues `edge.from_` and takes over its global id."""
-    match = _match(draft, passage, edge, verdict, "confirmed")
+    match = _match(draft, passage, edge, verdict, waited_for)
     draft.facts.append(match)
     _settle(draft, passage, match.global_id, edge.from_, match.event_id)
     _learn(draft, passage, verdict)
@@ -91,7 +106,7 @@ def _learn(draft: Draft, passage: Passage, verdict: Verdict) -> None:
         from_ = draft.passages[edge.from_]
         onward = {**from_.onward, edge.link: from_.onward.get(edge.link, 0.0) + probability}
         draft.passages[edge.from_] = replace(from_, onward=onward)
-        draft.gallery.learn(from_.camera, passage.camera, edge.similarity, probability)
+        draft.gallery.learn(from_, passage, edge.similarity, probability)
         link = draft.rules.by_id[edge.link]
         draft.links[edge.link] = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
     kept = tuple(e for e, p in zip(verdict.edges, verdict.probabilities, strict=True) if p >= FORGOTTEN)
@@ -106,10 +121,11 @@ def _give_up(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     if passage.event is not None:
         reason = "no candidate was probable enough by the deadline"
         _revise(draft, "retract", (passage.event,), reason, (EffectiveLink(passage.id, None, global_id),))
-    end = End(passage.camera, passage.id, passage.entry_time_s)
     event = _event_id(draft, "unmatched", passage.id)
     delay = draft.now - passage.entry_time_s
-    draft.facts.append(Unmatched(event, draft.now, global_id, end, passage.class_name, verdict.nobody, delay))
+    draft.facts.append(
+        Unmatched(event, draft.now, global_id, _entry(passage), passage.class_name, verdict.nobody, delay)
+    )
     _settle(draft, passage, global_id, None, event)
     _learn(draft, passage, verdict)
 
@@ -135,7 +151,7 @@ def _reconsider(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     if partner is None:
         _settle(draft, passage, global_id, None, revision.event_id)
     else:
-        match = _match(draft, passage, partner, verdict, "confirmed")
+        match = _match(draft, passage, partner, verdict, "evidence")
         draft.facts.append(match)
         _settle(draft, passage, global_id, parent, match.event_id)
 
@@ -164,6 +180,7 @@ def _settle(draft: Draft, passage: Passage, global_id: str, parent: str | None, 
         parent=parent,
         event=event,
         provisional=None,
+        held_up=False,
     )
     draft.passages[passage.id] = passage
     draft.gallery.enrol(passage)
@@ -171,7 +188,15 @@ def _settle(draft: Draft, passage: Passage, global_id: str, parent: str | None, 
         draft.children[parent] = passage.id
 
 
-def _match(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict, state: str) -> Match:
+def _match(
+    draft: Draft,
+    passage: Passage,
+    edge: Edge,
+    verdict: Verdict,
+    waited_for: WaitedFor,
+    *,
+    state: Literal["provisional", "confirmed"] = "confirmed",
+) -> Match:
     from_ = draft.passages[edge.from_]
     if not from_.global_id:
         from_ = replace(from_, global_id=draft.new_identity())
@@ -179,11 +204,11 @@ def _match(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict, state: 
     return Match(
         event_id=_event_id(draft, state, passage.id, edge.from_),
         observed_at_s=draft.now,
-        state=state,  # type: ignore[arg-type]
+        state=state,
         global_id=from_.global_id,
         link=edge.link,
-        from_=End(from_.camera, from_.id, from_.exit_time_s),
-        to=End(passage.camera, passage.id, passage.entry_time_s),
+        from_=End(from_.camera, from_.id, from_.exit_time_s, from_.entry_time_s, from_.place),
+        to=_entry(passage),
         class_name=passage.class_name,
         transit_s=edge.transit_s,
         posterior=verdict.posterior(edge),
@@ -192,7 +217,12 @@ def _match(draft: Draft, passage: Passage, edge: Edge, verdict: Verdict, state: 
         decision_delay_s=draft.now - passage.entry_time_s,
         supersedes=passage.event,
         embedding_version=passage.embedding_version,
+        waited_for=waited_for,
     )
+
+
+def _entry(passage: Passage) -> End:
+    return End(passage.camera, passage.id, passage.entry_time_s, passage.exit_time_s, passage.place)
 
 
 def _revise(

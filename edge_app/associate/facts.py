@@ -6,6 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+WaitedFor: TypeAlias = Literal["evidence", "open_tracks", "deadline"]
+Box: TypeAlias = tuple[float, ...]  # x1, y1, x2, y2 in pixels of the frame
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a passage came into its camera's picture, and where it left it."""
+
+    entry_zone: str
+    exit_zone: str
+    entry_box: Box
+    exit_box: Box
+    frame_width_px: int
+    frame_height_px: int
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -14,6 +29,8 @@ class End:
     camera: str
     track: str  # tracklet id
     time_s: float  # capture time of the exit (from) or of the entry (to)
+    other_time_s: float | None = None  # of the same passage: when it had entered (from), when it will leave (to)
+    place: Place | None = None  # None for a tracklet without a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,7 @@ class Match:
     decision_delay_s: float  # from the entry at `to` until now
     supersedes: str | None  # event_id of the provisional fact this one replaces
     embedding_version: str
+    waited_for: WaitedFor | None = None  # why it was not said earlier; see `decide._conclude`
 
 
 @dataclass(frozen=True, slots=True)

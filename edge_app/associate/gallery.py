@@ -13,11 +13,12 @@ import numpy as np
 
 from edge_app.associate import scores
 from edge_app.associate.settings import AssociateSettings, LinkSettings
-from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, Passage, Proxy
+from edge_app.associate.state import Calibration, CameraMean, CameraModel, Edge, Identity, Passage, Proxy, version_key
 from edge_app.types import Floats
 
 ALL_PAIRS = "*"
 CLASS_PENALTY = -2.0  # nats, where the detector gave two classes of one group
+VERSIONS_KEPT = 3  # the embedder in force, the one before (a rollback finds it again), and one of a neighbour
 
 
 @dataclass
@@ -27,8 +28,10 @@ class Gallery:
     settings: AssociateSettings
     identities: dict[str, Identity]
     cameras: dict[str, CameraModel]
-    calibrations: dict[str, Calibration]
-    _curves: dict[str, scores.Curve] = field(default_factory=dict, init=False)  # by pair of cameras
+    means: dict[str, CameraMean]  # by `version_key`
+    calibrations: dict[str, Calibration]  # by `version_key`
+    versions: dict[str, float]
+    _curves: dict[tuple[str, str], scores.Curve] = field(default_factory=dict, init=False)  # by version and pair
     _site_means: dict[str, Floats] = field(default_factory=dict, init=False)  # by embedding version
 
     def edge(self, link: LinkSettings, from_: Passage, to: Passage) -> Edge | None:
@@ -38,55 +41,63 @@ class Gallery:
         """
         transit_s = to.entry_time_s - from_.exit_time_s
         penalty = class_penalty(self.settings, from_.class_name, to.class_name)
-        seen = len(from_.embeddings) and len(to.embeddings) and from_.embedding_version == to.embedding_version
-        if transit_s <= 0 or penalty is None or not seen:
+        if transit_s <= 0 or penalty is None or (similarity := self.similarity(from_, to)) is None:
             return None
-        similarity = self.similarity(from_, to)
         return Edge(from_.id, link.id, similarity, self.evidence(from_, to) + penalty, transit_s)
 
-    def similarity(self, from_: Passage, to: Passage) -> float:
-        """De-biased similarity of two tracklets that both have embeddings."""
-        return scores.similarity(self._debias(from_.camera, from_.embeddings), self._debias(to.camera, to.embeddings))
+    def similarity(self, from_: Passage | Proxy, to: Passage) -> float | None:
+        """De-biased similarity; None of what cannot be compared. Everything that compares embeddings comes here."""
+        if not scores.comparable(from_, to):
+            return None
+        return scores.similarity(self._debias(from_), self._debias(to))
 
     def evidence(self, from_: Passage, to: Passage) -> float:
-        """Log likelihood ratio of `to` against every proxy of the identity of `from_`, one per camera."""
-        proxies = {from_.camera: Proxy(from_.id, from_.embeddings)}
+        """Log likelihood ratio of `to` against every comparable proxy of the identity of `from_`, one per camera."""
+        proxies: dict[str, Passage | Proxy] = {}
         if from_.global_id in self.identities:
-            proxies = {**self.identities[from_.global_id].proxies, **proxies}
-        seen = self._debias(to.camera, to.embeddings)
+            proxies = dict(self.identities[from_.global_id].proxies)
         ratios = []
-        for camera, proxy in proxies.items():
-            if len(proxy.embeddings):
-                value = scores.similarity(self._debias(camera, proxy.embeddings), seen)
-                ratios.append(scores.evidence(value, self._curve(camera, to.camera)))
+        for camera, proxy in {**proxies, from_.camera: from_}.items():
+            value = self.similarity(proxy, to)
+            if value is not None:
+                curve = self._curve(to.embedding_version, pair_id(camera, to.camera))
+                ratios.append(scores.evidence(value, curve))
         return scores.combine(ratios)
 
-    def see(self, passage: Passage) -> None:
-        """Let a camera's mean know this tracklet; a new embedding version starts a new mean."""
-        camera = self.cameras.get(passage.camera)
-        if camera is None:
-            camera = CameraModel(passage.camera, passage.embedding_version, np.zeros(0, np.float32), 0.0)
-        if len(passage.embeddings):
-            if camera.version != passage.embedding_version or camera.mean.shape != passage.embeddings.shape[1:]:
-                mean = np.zeros(passage.embeddings.shape[1], np.float32)
-                camera = replace(camera, version=passage.embedding_version, mean=mean, count=0.0)
-            camera = scores.learn_camera(camera, passage.embeddings)
-        self.cameras[passage.camera] = camera
+    def see(self, passage: Passage, now_s: float) -> None:
+        """Let a camera's mean of this embedding version know the tracklet."""
+        self.cameras.setdefault(passage.camera, CameraModel(passage.camera))
+        if not len(passage.embeddings):
+            return
+        key = version_key(passage.embedding_version, passage.camera)
+        known = self.means.get(key)
+        if known is None or known.mean.shape != passage.embeddings.shape[1:]:
+            known = scores.new_mean(passage.camera, passage)
+        self.means[key] = scores.learn_camera(known, passage.embeddings)
+        self.versions[passage.embedding_version] = now_s
         self._site_means.clear()
 
-    def learn(self, from_camera: str, to_camera: str, similarity: float, genuine: float) -> None:
+    def learn(self, from_: Passage, to: Passage, similarity: float, genuine: float) -> None:
         """One similarity of a pair that is one vehicle with probability `genuine`."""
-        for pair in (pair_id(from_camera, to_camera), ALL_PAIRS):
-            known = self.calibrations.get(pair) or scores.new_calibration(pair)
-            self.calibrations[pair] = scores.learn_similarity(known, similarity, genuine)
+        for pair in (pair_id(from_.camera, to.camera), ALL_PAIRS):
+            key = version_key(to.embedding_version, pair)
+            known = self.calibrations.get(key) or scores.new_calibration(pair, to.embedding_version)
+            self.calibrations[key] = scores.learn_similarity(known, similarity, genuine)
+
+    def forget_versions(self) -> None:
+        """What was learned under an embedder is kept while it is among the `VERSIONS_KEPT` that were seen last."""
+        kept = sorted(self.versions, key=lambda version: (-self.versions[version], version))[:VERSIONS_KEPT]
+        if len(kept) < len(self.versions):
+            self.versions = {version: self.versions[version] for version in kept}
+            self.means = {key: one for key, one in self.means.items() if one.embedding_version in kept}
+            self.calibrations = {key: one for key, one in self.calibrations.items() if one.embedding_version in kept}
 
     def enrol(self, passage: Passage) -> None:
         """`passage` is now the proxy of its identity on its camera."""
         identity = self.identities.get(passage.global_id) or Identity(passage.global_id, {})
         proxies = {camera: proxy for camera, proxy in identity.proxies.items() if camera != passage.camera}
-        self.identities[passage.global_id] = replace(
-            identity, proxies={**proxies, passage.camera: Proxy(passage.id, passage.embeddings)}
-        )
+        proxy = Proxy(passage.id, passage.camera, passage.embedding_version, passage.embeddings)
+        self.identities[passage.global_id] = replace(identity, proxies={**proxies, passage.camera: proxy})
 
     def withdraw(self, passage: Passage) -> None:
         """`passage` is no longer part of its identity."""
@@ -99,32 +110,33 @@ class Gallery:
         else:
             del self.identities[passage.global_id]
 
-    def _debias(self, camera: str, embeddings: Floats) -> Floats:
-        model = self.cameras.get(camera)
-        if model is None or model.mean.shape != embeddings.shape[1:]:
-            return embeddings
-        if model.version not in self._site_means:
-            self._site_means[model.version] = self._site_mean(model)
-        return scores.debias(embeddings, model, self._site_means[model.version])
+    def _debias(self, look: Passage | Proxy) -> Floats:
+        mean = self.means.get(version_key(look.embedding_version, look.camera))
+        if mean is None or mean.mean.shape != look.embeddings.shape[1:]:
+            return look.embeddings
+        if mean.embedding_version not in self._site_means:
+            self._site_means[mean.embedding_version] = self._site_mean(mean)
+        return scores.debias(look.embeddings, mean, self._site_means[mean.embedding_version])
 
-    def _site_mean(self, model: CameraModel) -> Floats:
+    def _site_mean(self, of: CameraMean) -> Floats:
         same = [
-            c
-            for _, c in sorted(self.cameras.items())
-            if c.version == model.version and c.mean.shape == model.mean.shape
+            one
+            for _, one in sorted(self.means.items())
+            if one.embedding_version == of.embedding_version and one.mean.shape == of.mean.shape
         ]
-        weights = np.array([c.count / (c.count + scores.MEAN_WEIGHT) for c in same], np.float32)
-        mean: Floats = np.average([c.mean for c in same], axis=0, weights=weights + 1e-6).astype(np.float32)
+        weights = np.array([one.count / (one.count + scores.MEAN_WEIGHT) for one in same], np.float32)
+        mean: Floats = np.average([one.mean for one in same], axis=0, weights=weights + 1e-6).astype(np.float32)
         return mean
 
-    def _curve(self, from_camera: str, to_camera: str) -> scores.Curve:
+    def _curve(self, version: str, pair: str) -> scores.Curve:
         """What similarities of this pair of cameras say; what is learned in a step counts from the next one on."""
-        pair = pair_id(from_camera, to_camera)
-        if pair not in self._curves:
-            known = self.calibrations.get(pair) or scores.new_calibration(pair)
-            site = self.calibrations.get(ALL_PAIRS) or scores.new_calibration(ALL_PAIRS)
-            self._curves[pair] = scores.evidence_curve(known, site, self.settings.similarity)
-        return self._curves[pair]
+        if (version, pair) not in self._curves:
+            known, site = (
+                self.calibrations.get(version_key(version, one)) or scores.new_calibration(one, version)
+                for one in (pair, ALL_PAIRS)
+            )
+            self._curves[version, pair] = scores.evidence_curve(known, site, self.settings.similarity)
+        return self._curves[version, pair]
 
 
 def pair_id(from_camera: str, to_camera: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from edge_app.associate import links
 from edge_app.associate.decide import decide
 from edge_app.associate.draft import Draft, Rules
-from edge_app.associate.facts import Fact
+from edge_app.associate.facts import Fact, Place
 from edge_app.associate.gallery import Gallery
 from edge_app.associate.settings import LinkSettings
 from edge_app.associate.state import Passage, State
@@ -47,7 +47,7 @@ def step(
         now=now,
         watermarks=watermarks,
         passages=dict(state.passages),
-        gallery=Gallery(rules.settings, dict(state.gallery), dict(state.cameras), dict(state.calibrations)),
+        gallery=_gallery(state, rules),
         links={link.id: state.links.get(link.id) or links.new_link(link) for link in rules.links},
         identities=state.identities if state.boot == rules.boot else 0,
         children={passage.parent: passage.id for passage in state.passages.values() if passage.parent is not None},
@@ -57,7 +57,19 @@ def step(
             _admit(draft, tracklet)
     decide(draft)
     _retire(draft)
+    draft.gallery.forget_versions()
     return draft.state(), draft.facts
+
+
+def _gallery(state: State, rules: Rules) -> Gallery:
+    return Gallery(
+        settings=rules.settings,
+        identities=dict(state.gallery),
+        cameras=dict(state.cameras),
+        means=dict(state.means),
+        calibrations=dict(state.calibrations),
+        versions=dict(state.versions),
+    )
 
 
 def _admit(draft: Draft, tracklet: Tracklet) -> None:
@@ -71,8 +83,9 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
         embedding_version=tracklet.embedding_version,
         embeddings=tracklet.embeddings,
         arrived_at_s=draft.now,
+        place=_place(tracklet),
     )
-    draft.gallery.see(passage)
+    draft.gallery.see(passage, draft.now)
     into = {link.from_camera: link for link in draft.rules.into.get(passage.camera, ())}
     out_of = {link.to_camera: link for link in draft.rules.out_of.get(passage.camera, ())}
     draft.passages[passage.id] = passage
@@ -81,10 +94,17 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
             link = into[other.camera]
             if _within(link, passage.entry_time_s - other.exit_time_s) and _still_open(draft, other):
                 _consider(draft, link, other, passage)
-            elif _at_once(other, passage) and len(other.embeddings) and len(passage.embeddings):
-                draft.gallery.learn(other.camera, passage.camera, draft.gallery.similarity(other, passage), genuine=0.0)
+            elif _at_once(other, passage) and (similarity := draft.gallery.similarity(other, passage)) is not None:
+                draft.gallery.learn(other, passage, similarity, genuine=0.0)
         if other.camera in out_of and _within(out_of[other.camera], other.entry_time_s - passage.exit_time_s):
             _consider(draft, out_of[other.camera], passage, other)
+
+
+def _place(tracklet: Tracklet) -> Place | None:
+    if len(tracklet.path_boxes) == 0:
+        return None
+    first, last = tracklet.path_boxes[0].tolist(), tracklet.path_boxes[-1].tolist()
+    return Place(tracklet.entry_zone, tracklet.exit_zone, tuple(first), tuple(last), *tracklet.frame_px)
 
 
 def _consider(draft: Draft, link: LinkSettings, from_: Passage, to: Passage) -> None:
@@ -93,7 +113,7 @@ def _consider(draft: Draft, link: LinkSettings, from_: Passage, to: Passage) -> 
     if edge is None:
         return
     if draft.is_hopeless(edge, to):
-        draft.gallery.learn(from_.camera, to.camera, edge.similarity, genuine=0.0)
+        draft.gallery.learn(from_, to, edge.similarity, genuine=0.0)
         return
     to = draft.passages[to.id]
     draft.passages[to.id] = replace(to, edges=(*to.edges, edge))

@@ -10,12 +10,13 @@ bounded.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.associate.settings import SimilarityPrior
-from edge_app.associate.state import Calibration, CameraModel
+from edge_app.associate.state import Calibration, CameraMean
 from edge_app.types import Floats
 
 Curve = NDArray[np.float64]  # (BINS,) log likelihood ratios at `CENTRES`
@@ -33,13 +34,33 @@ TOP = 3  # similarities averaged per proxy
 CORRELATION = 0.8  # between the evidence of two proxies of one identity: a look-alike deceives all cameras
 
 
-def learn_camera(camera: CameraModel, embeddings: Floats) -> CameraModel:
+class Look(Protocol):
+    """What has embeddings to compare: a passage, a tracklet, a proxy."""
+
+    @property
+    def embedding_version(self) -> str: ...
+    @property
+    def embeddings(self) -> Floats: ...  # (M, D) float32, unit rows
+
+
+def comparable(left: Look, right: Look) -> bool:
+    """Both were seen, by one version of one embedder. Nothing else is ever compared: numbers of two embedders say
+    nothing about each other, and nothing in them shows it."""
+    same = left.embedding_version == right.embedding_version and left.embeddings.shape[1:] == right.embeddings.shape[1:]
+    return same and len(left.embeddings) > 0 and len(right.embeddings) > 0
+
+
+def new_mean(camera: str, look: Look) -> CameraMean:
+    return CameraMean(camera, look.embedding_version, np.zeros(look.embeddings.shape[1], np.float32), 0.0)
+
+
+def learn_camera(camera: CameraMean, embeddings: Floats) -> CameraMean:
     """One more tracklet of this camera; `embeddings` (M, D) unit rows, M ≥ 1."""
     count = min(camera.count + 1.0, MEAN_MEMORY)
     return replace(camera, mean=camera.mean + (embeddings.mean(0) - camera.mean) / np.float32(count), count=count)
 
 
-def debias(embeddings: Floats, camera: CameraModel, site_mean: Floats) -> Floats:
+def debias(embeddings: Floats, camera: CameraMean, site_mean: Floats) -> Floats:
     """Embeddings as an average camera would have seen them: (M, D) unit rows.
 
     The camera's mean is shrunk towards the mean of the site while it rests on few tracklets.
@@ -66,8 +87,8 @@ def combine(evidence: list[float]) -> float:
     return float(np.clip(sum(evidence) / (1 + (len(evidence) - 1) * CORRELATION), -LIMIT, LIMIT))
 
 
-def new_calibration(pair: str) -> Calibration:
-    return Calibration(pair, np.zeros(BINS), np.zeros(BINS))
+def new_calibration(pair: str, version: str) -> Calibration:
+    return Calibration(pair, version, np.zeros(BINS), np.zeros(BINS))
 
 
 def learn_similarity(calibration: Calibration, value: float, genuine: float) -> Calibration:

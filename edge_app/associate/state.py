@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_app.associate.facts import Place
 from edge_app.types import Floats
 
 
@@ -42,6 +43,8 @@ class Passage:
     event: str | None = None  # event id of the fact that holds now: provisional or decided
     provisional: str | None = None  # parent named by a provisional fact
     onward: dict[str, float] = field(default_factory=dict)  # link → expected number of tracklets that continue this one
+    place: Place | None = None  # where it was in its camera's picture
+    held_up: bool = False  # as probable as a match must be at the last look, but somebody open could be better
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ class Proxy:
     """How one camera saw one identity last: the online form of O2CAP's camera-aware proxy."""
 
     track: str  # tracklet id
+    camera: str
+    embedding_version: str
     embeddings: Floats  # (M, D) float32, unit rows
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One vehicle in the gallery: at most one proxy per camera, all of one embedding version."""
+    """One vehicle in the gallery: at most one proxy per camera."""
 
     global_id: str
     proxies: dict[str, Proxy]  # by camera
@@ -72,12 +77,9 @@ class LinkModel:
 
 @dataclass(frozen=True, slots=True)
 class CameraModel:
-    """What a camera has taught us: how it colours embeddings, and how often somebody new appears."""
+    """What a camera has taught us of its traffic: how often somebody new appears."""
 
     id: str
-    version: str
-    mean: Floats  # (D,) float32, mean embedding
-    count: float  # tracklets behind the mean, capped so that old ones fade
     entries: float = 0.0  # decided tracklets, decayed with `since_s`
     new: float = 0.0  # those among them that began an identity
     watched_s: float = 0.0  # time behind both, decayed alike
@@ -85,12 +87,28 @@ class CameraModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """Histograms of similarities of one camera pair, or of all pairs (`*`). See `scores.py`."""
+class CameraMean:
+    """How a camera colours the embeddings of one version."""
 
-    id: str
+    camera: str
+    embedding_version: str
+    mean: Floats  # (D,) float32, mean embedding
+    count: float  # tracklets behind the mean, capped so that old ones fade
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Histograms of similarities of one camera pair, or of all pairs (`*`), under one embedder. See `scores.py`."""
+
+    pair: str
+    embedding_version: str
     genuine: NDArray[np.float64]  # (BINS,)
     impostor: NDArray[np.float64]  # (BINS,)
+
+
+def version_key(version: str, name: str) -> str:
+    """The key of what was learned under one embedder, of a camera or a pair of cameras."""
+    return f"{version}/{name}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +119,28 @@ class State:
     gallery: dict[str, Identity] = field(default_factory=dict)
     links: dict[str, LinkModel] = field(default_factory=dict)
     cameras: dict[str, CameraModel] = field(default_factory=dict)
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    means: dict[str, CameraMean] = field(default_factory=dict)  # by `version_key`
+    calibrations: dict[str, Calibration] = field(default_factory=dict)  # by `version_key`
+    versions: dict[str, float] = field(default_factory=dict)  # of embedders → capture time of the last passage of each
     identities: int = 0  # global ids given out under this boot
     boot: str = ""  # the boot `identities` counts for
     decided_at_s: float = 0.0  # capture time of the last decisions
+
+
+def shifted(state: State, by_s: float) -> State:
+    """The same memory under a clock that was set by so much: what is under way stays as long under way."""
+    passages = {
+        name: replace(
+            one,
+            entry_time_s=one.entry_time_s + by_s,
+            exit_time_s=one.exit_time_s + by_s,
+            arrived_at_s=one.arrived_at_s + by_s,
+            decided_at_s=one.decided_at_s + by_s,
+        )
+        for name, one in state.passages.items()
+    }
+    cameras = {
+        name: one if one.until_s is None else replace(one, until_s=one.until_s + by_s)
+        for name, one in state.cameras.items()
+    }
+    return replace(state, passages=passages, cameras=cameras, decided_at_s=state.decided_at_s + by_s)

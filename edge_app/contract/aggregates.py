@@ -15,6 +15,7 @@ from edge_app.contract.envelope import (
     Envelope,
     EpochSeconds,
     Link,
+    Paged,
     Part,
     Seconds,
     Share,
@@ -32,7 +33,7 @@ class FlowCount(Part):
 
 
 class Interval(Envelope):
-    """An aggregate of one interval. A later one with a higher `revision` replaces it."""
+    """An aggregate of one interval. A later one with a higher `revision` replaces it, with all its pages."""
 
     interval_start_s: EpochSeconds
     interval_start = as_text("interval_start_s")
@@ -40,10 +41,11 @@ class Interval(Envelope):
     revision: Annotated[int, Field(ge=1)]
 
 
-class Flow(Interval):
+class Flow(Interval, Paged):
     """What left one camera in one interval. No message means not known, never zero."""
 
     message: ClassVar[str] = "flow"
+    grows: ClassVar[tuple[str, ...]] = ("counts",)
     schema_: Literal["crosslane/v1/flow"] = Field(
         "crosslane/v1/flow", validation_alias="schema", serialization_alias="schema"
     )
@@ -82,9 +84,12 @@ class TravelTime(Interval):
 
 
 class OdPair(Part):
+    """One origin and destination; named again on the next page where its classes need more than one."""
+
+    grows: ClassVar[tuple[str, ...]] = ("counts",)
     origin: Slug
     destination: Slug
-    counts: dict[str, Count]
+    counts: dict[Text, Count]
     """Finished trips by class."""
 
 
@@ -95,10 +100,11 @@ class LinkRate(Part):
     match_rate: Share | None
 
 
-class OriginDestination(Interval):
+class OriginDestination(Interval, Paged):
     """The trips that began in one interval: first and last camera at which each was seen."""
 
     message: ClassVar[str] = "od"
+    grows: ClassVar[tuple[str, ...]] = ("pairs", "match_rates", "missing_cameras")
     schema_: Literal["crosslane/v1/od"] = Field(
         "crosslane/v1/od", validation_alias="schema", serialization_alias="schema"
     )

@@ -80,7 +80,8 @@ def write_bundle(
         raise BundleError(f"{where} would not be a bundle: {problem}")
     golden = members["golden.npz"]
     _check_golden(parse_golden(golden if isinstance(golden, bytes) else golden.read_bytes(), where), sealed, where)
-    text = (sealed.model_dump_json(by_alias=True, indent=1) + "\n").encode()
+    unsaid = {"expires_at_s"} if sealed.expires_at_s is None else None  # bundles without it keep their bytes
+    text = (sealed.model_dump_json(by_alias=True, indent=1, exclude=unsaid) + "\n").encode()
     if len(text) > LIMIT_BYTES:
         raise BundleError(f"{where}: its manifest would have {len(text)} bytes; at most {LIMIT_BYTES} are allowed")
     ordered: dict[str, bytes | Path] = {MANIFEST: text, SIGNATURE: sign(text, key)}
@@ -166,6 +167,8 @@ def _check_golden(golden: Golden, manifest: BundleManifest, where: str) -> None:
 
 def _opened(path: Path) -> BinaryIO:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise BundleError(f"bundle {path} is no plain file")
         return path.open("rb")
     except OSError as error:
         raise BundleError(f"bundle {path} cannot be read: {error.strerror or error}") from None

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from edge_app.contract.envelope import Count, EpochSeconds, Part, Share, Text
 from edge_app.contract.errors import BundleError
 from edge_app.contract.golden import LIMIT_BYTES as GOLDEN_LIMIT_BYTES
-from edge_app.contract.messages import Gate
 from edge_app.contract.model import ModelManifest
 
 CONTRACT, VERSION = "crosslane.bundle", 1
@@ -36,6 +35,15 @@ class Member(Part):
 
     size_bytes: Count
     sha256: Sha256
+
+
+class Gate(Part):
+    """One measure that a precision had to pass, and its limit."""
+
+    name: Text
+    passed: bool
+    value: float
+    limit: float
 
 
 class Calibration(Part):
@@ -68,8 +76,17 @@ class BundledModel(Part):
     calibration: Calibration | None = None
 
 
+def _may_be_absent(schema: dict[str, JsonValue]) -> None:
+    """`expires_at_s` is younger than version 1: it is written only where it says something."""
+    required = schema.get("required")
+    if isinstance(required, list) and "expires_at_s" in required:
+        required.remove("expires_at_s")
+
+
 class BundleManifest(Part):
     """`manifest.json`. `write_bundle` fills in digests; everything else is the exporter's."""
+
+    model_config = ConfigDict(json_schema_extra=_may_be_absent)
 
     schema_: Literal["crosslane.bundle/1"] = Field(
         "crosslane.bundle/1", validation_alias="schema", serialization_alias="schema"
@@ -81,6 +98,8 @@ class BundleManifest(Part):
     created_at_s: EpochSeconds
     commit: Text
     """Of the code that trained and exported."""
+    expires_at_s: EpochSeconds | None = None
+    """From then on no node starts with it; absent where it is good until a newer one comes."""
     embedder: BundledModel
     """Its model's version is the digest of the ONNX file: embeddings of two versions are never compared."""
     detector: BundledModel | None = None

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime, timezone
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
 SLUG_PATTERN = r"^[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*$"  # no "--": it separates the two cameras of a link
 LINK_PATTERN = SLUG_PATTERN[:-1] + "--" + SLUG_PATTERN[1:]
 UUID7_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 RFC3339_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
+LONGEST_TEXT = 300
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def one_line(text: Any) -> Any:
+    """A text as messages carry it: one line of UTF-8 that is cut at 300 characters. Nobody's name for a thing, and no
+    library's error, can make a message that cannot be said."""
+    if not isinstance(text, str) or (len(text) <= LONGEST_TEXT and text.isprintable()):
+        return text
+    line = _CONTROLS.sub(" ", text.encode("utf-8", "replace").decode("utf-8"))
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+
+
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, max_length=64)]
 Link = Annotated[str, Field(pattern=LINK_PATTERN, max_length=130)]
 EventId = Annotated[str, Field(pattern=UUID7_PATTERN)]
-Text = Annotated[str, Field(max_length=300)]
+Text = Annotated[str, BeforeValidator(one_line), Field(max_length=LONGEST_TEXT)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -46,9 +60,20 @@ def uuid7(time_s: float, content: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def as_text(seconds_field: str) -> Any:
-    """A read-only field that shows the instant in `seconds_field` as RFC 3339."""
-    return computed_field(return_type=Rfc3339)(property(lambda message: rfc3339(getattr(message, seconds_field))))
+def page_id(event_id: str, page: int) -> str:
+    """The id of a further page of an event: the same whenever the event is said again."""
+    time_s = int(event_id.replace("-", "")[:12], 16) / 1000
+    return uuid7(time_s, f"{event_id} page {page}".encode())
+
+
+def as_text(seconds_field: str, shown: Any = Rfc3339) -> Any:
+    """A read-only field that shows the instant in `seconds_field` as RFC 3339; `shown` is its type, null or not."""
+
+    def text(message: Any) -> str | None:
+        time_s = getattr(message, seconds_field)
+        return None if time_s is None else rfc3339(time_s)
+
+    return computed_field(return_type=shown)(property(text))
 
 
 class Part(BaseModel):
@@ -87,3 +112,17 @@ class Envelope(Part):
     embedding_version: Text | None
     bundle_digest: Text | None
     config_digest: Text | None
+
+
+class Paged(Envelope):
+    """A message whose lists grow with the site. What does not fit into one message is said in `pages` of them.
+
+    All pages have the same fields, with a part of the lists each (`grows`), and an event_id of their own; together they
+    are what is said. A reader that knows nothing of pages reads each as a message with fewer rows.
+    """
+
+    grows: ClassVar[tuple[str, ...]]
+    page: Annotated[int, Field(ge=1)] = 1
+    """Counts from 1."""
+    pages: Annotated[int, Field(ge=1)] = 1
+    """How many there are of this message; 1 where everything fits."""

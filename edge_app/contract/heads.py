@@ -35,7 +35,8 @@ class Candidates:
 
     boxes: Floats  # (K, 4) float32, xyxy input pixels
     scores: Floats  # (K,) float32
-    classes: Integers  # (K,) int64
+    classes: Integers  # (K,) int64; -1 where the network gave no number
+    damaged: int = 0  # boxes of the output whose score is no number; they are not among the candidates
 
     def in_picture(self, place: LetterboxMap) -> tuple[Floats, NDArray[np.bool_]]:
         """(K, 4) float32 boxes in pixels of the picture, clipped to it, and (K,) which of them are finite and at least
@@ -89,35 +90,36 @@ def _fitting_heads(rows: int, columns: int, spec: InputSpec) -> dict[Head, int |
 
 def decode_end2end(output: NDArray[Any], threshold: float, spec: InputSpec) -> Candidates:
     """(K, 6) of one picture → candidates."""
-    rows = output[output[:, 4] >= threshold]
-    return Candidates(
-        rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32), np.rint(rows[:, 5]).astype(np.int64)
-    )
+    rows = output[output[:, 4] >= threshold].astype(np.float32)
+    numbered = np.abs(rows[:, 5]) < 1e6  # false for what is no number
+    classes = np.rint(np.where(numbered, rows[:, 5], -1)).astype(np.int64)
+    return Candidates(rows[:, :4], rows[:, 4], classes, _damaged(output[:, 4]))
 
 
 def decode_raw(output: NDArray[Any], threshold: float, spec: InputSpec) -> Candidates:
     """(4 + C, A) of one picture → candidates."""
-    best = output[4:].max(axis=0)
+    with np.errstate(invalid="ignore"):  # one class that is no number makes the box none
+        best = output[4:].max(axis=0)
     chosen = np.flatnonzero(best >= threshold)
     columns = output[:, chosen].astype(np.float32)
-    return Candidates(_corners(columns[:4].T), columns[4:].max(axis=0), columns[4:].argmax(axis=0))
+    return Candidates(_corners(columns[:4].T), columns[4:].max(axis=0), columns[4:].argmax(axis=0), _damaged(best))
 
 
 def decode_yolox(output: NDArray[Any], threshold: float, spec: InputSpec) -> Candidates:
     """(A, 5 + C) of one picture, offsets in grid cells → candidates."""
-    chosen, scores, classes = _objects(output, threshold)
+    chosen, scores, classes, damaged = _objects(output, threshold)
     strides = next(group for group in _STRIDES if len(grid(spec.width_px, spec.height_px, group)[0]) == len(output))
     cells, sizes = grid(spec.width_px, spec.height_px, strides)
     rows, stride = output[chosen, :4].astype(np.float32), sizes[chosen, None]
-    with np.errstate(over="ignore"):  # a size beyond float32 becomes infinite, and is dropped with the other wild boxes
+    with np.errstate(all="ignore"):  # a size beyond float32 becomes infinite, and is dropped with the other wild boxes
         boxes = np.concatenate([(rows[:, :2] + cells[chosen]) * stride, np.exp(rows[:, 2:]) * stride], axis=1)
-    return Candidates(_corners(boxes), scores, classes)
+    return Candidates(_corners(boxes), scores, classes, damaged)
 
 
 def decode_yolox_decoded(output: NDArray[Any], threshold: float, spec: InputSpec) -> Candidates:
     """(A, 5 + C) of one picture, boxes in pixels → candidates."""
-    chosen, scores, classes = _objects(output, threshold)
-    return Candidates(_corners(output[chosen, :4].astype(np.float32)), scores, classes)
+    chosen, scores, classes, damaged = _objects(output, threshold)
+    return Candidates(_corners(output[chosen, :4].astype(np.float32)), scores, classes, damaged)
 
 
 DECODERS: dict[Head, Decode] = {
@@ -139,16 +141,23 @@ def grid(width_px: int, height_px: int, strides: tuple[int, ...]) -> tuple[Float
     return np.concatenate(cells).astype(np.float32), np.concatenate(sizes).astype(np.float32)
 
 
-def _objects(output: NDArray[Any], threshold: float) -> tuple[NDArray[np.intp], Floats, Integers]:
-    """Rows of a YOLOX output whose objectness × best class reaches the threshold, with scores and classes."""
+def _objects(output: NDArray[Any], threshold: float) -> tuple[NDArray[np.intp], Floats, Integers, int]:
+    """Rows of a YOLOX output whose objectness × best class reaches the threshold, with scores and classes; and how many
+    rows have a score that is no number."""
     likely = np.flatnonzero(output[:, 4] >= threshold)  # a class score is ≤ 1, so the rest cannot reach it
     classes = output[likely, 5:].argmax(axis=1)
-    scores = (output[likely, 4] * output[likely, 5 + classes]).astype(np.float32)
+    with np.errstate(all="ignore"):
+        scores = (output[likely, 4] * output[likely, 5 + classes]).astype(np.float32)
     above = scores >= threshold
-    return likely[above], scores[above], classes[above]
+    return likely[above], scores[above], classes[above], _damaged(output[:, 4]) + _damaged(scores)
+
+
+def _damaged(scores: NDArray[Any]) -> int:
+    return int(np.isnan(scores).sum())
 
 
 def _corners(boxes: Floats) -> Floats:
     """(K, 4) cx cy w h → x1 y1 x2 y2."""
-    half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+    with np.errstate(all="ignore"):  # what is infinite here is dropped by whoever takes the boxes
+        half = boxes[:, 2:] / 2
+        return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)

@@ -3,14 +3,14 @@
 A reader ignores fields it does not know; a breaking change is a `v2` tree beside this one. Every time is sent twice:
 `…_s` is seconds since the epoch, which a reader takes, and beside it stands the same instant as RFC 3339 text in UTC.
 Counts per interval are in `aggregates.py`. `topics.py` says where each message goes and with which quality of service,
-and turns messages into JSON and back.
+and turns messages into JSON and back; `paging.py` cuts what grows with the site into messages that fit.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from edge_app.contract.envelope import (
     Count,
@@ -18,7 +18,9 @@ from edge_app.contract.envelope import (
     EpochSeconds,
     EventId,
     Link,
+    Paged,
     Part,
+    Rfc3339,
     Seconds,
     Share,
     Slug,
@@ -26,8 +28,11 @@ from edge_app.contract.envelope import (
     as_text,
 )
 
-NodeStateName: TypeAlias = Literal["online", "offline", "degraded", "updating"]
+NodeStateName: TypeAlias = Literal["online", "offline", "degraded"]
 CameraStateName: TypeAlias = Literal["ok", "stalled", "offline", "clock_suspect"]
+WaitedFor: TypeAlias = Literal["evidence", "open_tracks", "deadline"]
+Pixels = Annotated[float, AfterValidator(lambda px: round(px, 1))]
+Box: TypeAlias = tuple[Pixels, Pixels, Pixels, Pixels]  # x1, y1, x2, y2 in pixels of the frame
 
 
 class NodeState(Envelope):
@@ -42,6 +47,9 @@ class NodeState(Envelope):
 
 
 class BirthCamera(Part):
+    """One camera; named again on the next page where its zones need more than one."""
+
+    grows: ClassVar[tuple[str, ...]] = ("zones",)
     camera: Slug
     zones: tuple[Text, ...] = ()
 
@@ -54,10 +62,15 @@ class BirthLink(Part):
     transit_max_s: Seconds
 
 
-class Birth(Envelope):
-    """What this node is and runs; published on every connect. The digests are in the envelope."""
+class Birth(Paged):
+    """What this node is and runs; published on every connect. The digests are in the envelope.
+
+    A topic keeps one retained message, so page 1 is on `birth` and page n on `birth/n`. Pages belong together when
+    their boot_id is the same; those beyond `pages` were left behind by a larger site.
+    """
 
     message: ClassVar[str] = "birth"
+    grows: ClassVar[tuple[str, ...]] = ("class_names", "cameras", "links")
     schema_: Literal["crosslane/v1/birth"] = Field(
         "crosslane/v1/birth", validation_alias="schema", serialization_alias="schema"
     )
@@ -89,17 +102,18 @@ class StageHealth(Part):
     p95_s: Seconds
 
 
-class Health(Envelope):
-    """The heartbeat, every 30 s."""
+class Health(Paged):
+    """The heartbeat, every 30 s. Its pages have the same observed_at_s."""
 
     message: ClassVar[str] = "health"
+    grows: ClassVar[tuple[str, ...]] = ("cameras", "stages", "temperatures_celsius", "counters")
     schema_: Literal["crosslane/v1/health"] = Field(
         "crosslane/v1/health", validation_alias="schema", serialization_alias="schema"
     )
     uptime_s: Seconds
     cameras: tuple[CameraHealth, ...]
     stages: tuple[StageHealth, ...]
-    temperatures_celsius: dict[str, float]
+    temperatures_celsius: dict[Text, float]
     disk_free_bytes: Count | None = None
     memory_rss_bytes: Count | None = None
     outbox_depth: Count
@@ -107,7 +121,7 @@ class Health(Envelope):
     outbox_bytes: Count
     outbox_oldest_unsent_s: Seconds | None
     """Age of the oldest of them; null when there is none."""
-    counters: dict[str, Count]
+    counters: dict[Text, Count]
     """Since the start: what was dropped, shed or refused, by name."""
 
 
@@ -123,51 +137,38 @@ class CameraState(Envelope):
     reason: Text | None = None
 
 
-class Embeddings(Part):
-    """Rows of unit length, row-major little-endian float16, base64."""
+class Place(Part):
+    """Where a passage came into its camera's picture, and where it left it."""
 
-    rows: Annotated[int, Field(ge=1, le=8)]
-    dimension: Annotated[int, Field(ge=1, le=4096)]
-    data: Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
-
-
-class Sighting(Envelope):
-    """A finished tracklet, for the nodes whose cameras come next. People carry no embeddings unless configured."""
-
-    message: ClassVar[str] = "sighting"
-    schema_: Literal["crosslane/v1/sighting"] = Field(
-        "crosslane/v1/sighting", validation_alias="schema", serialization_alias="schema"
-    )
-    camera: Slug
-    track: Text
-    class_name: Text = Field(validation_alias="class", serialization_alias="class")
-    entry_time_s: EpochSeconds
-    exit_time_s: EpochSeconds
-    time_sigma_s: Seconds
     entry_zone: Text
+    """A zone of the camera's configuration, or the edge of the picture: left, right, top, bottom, else inside."""
     exit_zone: Text
-    heading_rad: float | None
-    embeddings: Embeddings | None
-
-    entry_time = as_text("entry_time_s")
-
-    exit_time = as_text("exit_time_s")
+    entry_box: Box
+    exit_box: Box
+    frame_width_px: Count
+    frame_height_px: Count
 
 
 class MatchFrom(Part):
     camera: Slug
     track: Text
     exit_time_s: EpochSeconds
-
     exit_time = as_text("exit_time_s")
+    entry_time_s: EpochSeconds | None = None
+    """When this passage had begun. Since contract 1.1, like `place`; null in a message of 1.0."""
+    entry_time = as_text("entry_time_s", Rfc3339 | None)
+    place: Place | None = None
 
 
 class MatchTo(Part):
     camera: Slug
     track: Text
     entry_time_s: EpochSeconds
-
     entry_time = as_text("entry_time_s")
+    exit_time_s: EpochSeconds | None = None
+    """When this passage ended. Since contract 1.1, like `place`; null in a message of 1.0."""
+    exit_time = as_text("exit_time_s", Rfc3339 | None)
+    place: Place | None = None
 
 
 class Match(Envelope):
@@ -190,6 +191,11 @@ class Match(Envelope):
     decision_delay_s: float
     class_name: Text = Field(validation_alias="class", serialization_alias="class")
     supersedes: EventId | None
+    waited_for: WaitedFor | None = None
+    """Why it was not said earlier. `evidence`: it only now became this probable, at once or after others were seen.
+    `open_tracks`: it was this probable, but somebody still on screen, or not yet decided, could have been better.
+    `deadline`: it never became probable enough to be confirmed at once, and the time for better ones was up.
+    A provisional match says what it still waits for. Since contract 1.1."""
 
 
 class EffectiveLink(Part):
@@ -198,10 +204,11 @@ class EffectiveLink(Part):
     global_id: Text
 
 
-class Revision(Envelope):
+class Revision(Paged):
     """Earlier matches were wrong; `effective_links` is what holds instead."""
 
     message: ClassVar[str] = "revision"
+    grows: ClassVar[tuple[str, ...]] = ("effective_links",)
     schema_: Literal["crosslane/v1/revision"] = Field(
         "crosslane/v1/revision", validation_alias="schema", serialization_alias="schema"
     )
@@ -212,59 +219,16 @@ class Revision(Envelope):
 
 
 class Gap(Envelope):
-    """Messages that were given up because the outbox was full or they were too old."""
+    """Messages that were given up: the outbox was full, they were too old, or they could not be made."""
 
     message: ClassVar[str] = "gap"
     schema_: Literal["crosslane/v1/gap"] = Field(
         "crosslane/v1/gap", validation_alias="schema", serialization_alias="schema"
     )
     reason: Text
-    counts: dict[str, Count]
+    counts: dict[Text, Count]
     """How many of each kind."""
     first_queued_at_s: EpochSeconds
     first_queued_at = as_text("first_queued_at_s")
     last_queued_at_s: EpochSeconds
     last_queued_at = as_text("last_queued_at_s")
-
-
-class Bundle(Part):
-    digest: Text
-    serial: Count
-    embedding_version: Text
-
-
-class Gate(Part):
-    name: Text
-    passed: bool
-    value: float
-    limit: float
-
-
-class ModelState(Envelope):
-    """Which model bundle serves, which served before, which one is on trial, and why."""
-
-    message: ClassVar[str] = "model_state"
-    schema_: Literal["crosslane/v1/model_state"] = Field(
-        "crosslane/v1/model_state", validation_alias="schema", serialization_alias="schema"
-    )
-    stage: Literal["staged", "verified", "built", "gated", "active", "probation", "committed", "rolled_back"]
-    active: Bundle | None
-    previous: Bundle | None = None
-    candidate: Bundle | None = None
-    gates: tuple[Gate, ...] = ()
-    reason: Text | None = None
-
-
-class Command(Envelope):
-    """A request to the node named in the envelope; boot_id and seq are the sender's."""
-
-    message: ClassVar[str] = "command"
-    schema_: Literal["crosslane/v1/command"] = Field(
-        "crosslane/v1/command", validation_alias="schema", serialization_alias="schema"
-    )
-    name: Literal["forget", "flush", "update", "rollback"]
-    global_id: Text | None = None
-    camera: Slug | None = None
-    from_time_s: EpochSeconds | None = None
-    to_time_s: EpochSeconds | None = None
-    bundle_digest_wanted: Text | None = None

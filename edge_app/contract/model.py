@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edge_app.contract.errors import BundleError
 from edge_app.contract.preprocess import InputSpec
 
+MANIFEST_LIMIT_BYTES = 1 << 20
+
 Head = Literal["ultralytics-end2end", "ultralytics-raw", "yolox", "yolox-decoded"]
 
 
@@ -82,7 +84,7 @@ def parse_manifest(text: str | bytes, where: str) -> ModelManifest:
         return ModelManifest.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()[:20]
         )
         raise BundleError(f"{where} is not a crosslane.model/1 manifest: {problems}") from None
 
@@ -91,11 +93,16 @@ def read_manifest(model: Path) -> ModelManifest | None:
     """The manifest beside a model file, None where there is none. Raises `BundleError` when it is unusable."""
     path = manifest_path(model)
     try:
-        text = path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise BundleError(f"manifest {path} is no plain file")
+        with path.open("rb") as file:
+            text = file.read(MANIFEST_LIMIT_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise BundleError(f"manifest {path} cannot be read: {error.strerror or error}") from None
+    if len(text) > MANIFEST_LIMIT_BYTES:
+        raise BundleError(f"manifest {path} is larger than {MANIFEST_LIMIT_BYTES} bytes; is it the right file?")
     return parse_manifest(text, str(path))
 
 

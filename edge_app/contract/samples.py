@@ -10,22 +10,17 @@ from edge_app.contract.messages import (
     Birth,
     BirthCamera,
     BirthLink,
-    Bundle,
     CameraHealth,
     CameraState,
-    Command,
     EffectiveLink,
-    Embeddings,
     Gap,
-    Gate,
     Health,
     Match,
     MatchFrom,
     MatchTo,
-    ModelState,
     NodeState,
+    Place,
     Revision,
-    Sighting,
     StageHealth,
 )
 from edge_app.contract.topics import Message
@@ -53,13 +48,36 @@ def _envelope(content: str) -> dict[str, Any]:
     }
 
 
+def _place(entry_zone: str, exit_zone: str) -> Place:
+    return Place(
+        entry_zone=entry_zone,
+        exit_zone=exit_zone,
+        entry_box=(12.5, 310.0, 84.0, 372.5),
+        exit_box=(880.0, 302.5, 958.5, 371.0),
+        frame_width_px=960,
+        frame_height_px=540,
+    )
+
+
 def _match(state: Literal["provisional", "confirmed"], supersedes: str | None) -> Match:
     return Match(
         **_envelope(state),
         global_id="edge-1-7-12",
         link="north--south",
-        from_=MatchFrom(camera="north", track="edge-1/north/7/31", exit_time_s=_TIME_S - 24.5),
-        to=MatchTo(camera="south", track="edge-1/south/7/19", entry_time_s=_TIME_S - 4.0),
+        from_=MatchFrom(
+            camera="north",
+            track="edge-1/north/7/31",
+            exit_time_s=_TIME_S - 24.5,
+            entry_time_s=_TIME_S - 28.0,
+            place=_place("gate", "right"),
+        ),
+        to=MatchTo(
+            camera="south",
+            track="edge-1/south/7/19",
+            entry_time_s=_TIME_S - 4.0,
+            exit_time_s=_TIME_S - 1.0,
+            place=_place("left", "bottom"),
+        ),
         transit_s=20.5,
         posterior=0.97,
         margin=4.25,
@@ -68,12 +86,12 @@ def _match(state: Literal["provisional", "confirmed"], supersedes: str | None) -
         decision_delay_s=4.0,
         class_name="car",
         supersedes=supersedes,
+        waited_for="open_tracks",
     )
 
 
 def _life() -> dict[str, Message]:
-    """Node, cameras, model."""
-    bundle = Bundle(digest="sha256:" + "0123456789abcdef" * 4, serial=3, embedding_version=_EMBEDDING_VERSION)
+    """Node and cameras."""
     return {
         "state": NodeState(**_envelope("state"), state="online"),
         "birth": Birth(
@@ -88,6 +106,15 @@ def _life() -> dict[str, Message]:
                     link="north--south", from_camera="north", to_camera="south", transit_min_s=5.0, transit_max_s=90.0
                 ),
             ),
+        ),
+        "birth_page": Birth(
+            **_envelope("birth page 2"),
+            software="crosslane 0.1.0",
+            platform="Linux aarch64, Python 3.10.12",
+            cameras=(BirthCamera(camera="east"),),
+            links=(),
+            page=2,
+            pages=2,
         ),
         "health": Health(
             **_envelope("health"),
@@ -105,32 +132,12 @@ def _life() -> dict[str, Message]:
         "camera_state": CameraState(
             **_envelope("camera_state"), camera="north", state="stalled", reason="no new picture for 5.0 s"
         ),
-        "model_state": ModelState(
-            **_envelope("model_state"),
-            stage="committed",
-            active=bundle,
-            gates=(Gate(name="golden_crops_cosine", passed=True, value=0.9991, limit=0.99),),
-        ),
-        "command": Command(**_envelope("command"), name="forget", global_id="edge-1-7-12"),
     }
 
 
 def _facts() -> dict[str, Message]:
     provisional = _match("provisional", None)
     return {
-        "sighting": Sighting(
-            **_envelope("sighting"),
-            camera="south",
-            track="edge-1/south/7/19",
-            class_name="car",
-            entry_time_s=_TIME_S - 4.0,
-            exit_time_s=_TIME_S - 1.0,
-            time_sigma_s=0.05,
-            entry_zone="left",
-            exit_zone="right",
-            heading_rad=0.1,
-            embeddings=Embeddings(rows=1, dimension=4, data="ADgAOAA4ADg="),
-        ),
         "match_provisional": provisional,
         "match": _match("confirmed", provisional.event_id),
         "revision": Revision(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PrivateKey: TypeAlias = "Ed25519PrivateKey"
 SIGNATURE_BYTES = 96
+KEY_LIMIT_BYTES = 1 << 16  # of a PEM file
 _PURPOSE = b"crosslane.bundle signature\n"  # a signature given for anything else is none for a bundle
 
 
@@ -80,12 +81,13 @@ def write_key_pair(private: Path, public: Path) -> bytes:
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
     """The signing key in a PEM file. Raises `BundleError`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         key = load_pem_private_key(_read(path), None)
-    except (ValueError, TypeError) as error:  # TypeError: the key is encrypted
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: the key is encrypted
         raise BundleError(f"{path} is no unencrypted private key in PEM: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"{path} holds another kind of key; make one with: openssl genpkey -algorithm ed25519")
@@ -94,12 +96,13 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 
 def read_public_key(path: Path) -> bytes:
     """(32,) bytes: the public key in a PEM file. Raises `BundleError`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
         key = load_pem_public_key(_read(path))
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise BundleError(f"{path} is no public key in PEM; make it with: openssl pkey -in KEY -pubout") from None
     if not isinstance(key, Ed25519PublicKey):
         raise BundleError(f"{path} holds another kind of key; bundles are signed with Ed25519")
@@ -108,6 +111,12 @@ def read_public_key(path: Path) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise BundleError(f"key file {path} is no plain file")
+        with path.open("rb") as file:
+            content = file.read(KEY_LIMIT_BYTES + 1)
     except OSError as error:
         raise BundleError(f"key file {path} cannot be read: {error.strerror or error}") from None
+    if len(content) > KEY_LIMIT_BYTES:
+        raise BundleError(f"key file {path} is larger than {KEY_LIMIT_BYTES} bytes; is it the right file?")
+    return content

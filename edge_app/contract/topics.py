@@ -19,34 +19,20 @@ from edge_app.contract.errors import MessageError
 from edge_app.contract.messages import (
     Birth,
     CameraState,
-    Command,
     Gap,
     Health,
     Match,
-    ModelState,
     NodeState,
     Revision,
-    Sighting,
 )
 
 Message: TypeAlias = (
-    NodeState
-    | Birth
-    | Health
-    | CameraState
-    | Sighting
-    | Match
-    | Revision
-    | Gap
-    | Flow
-    | TravelTime
-    | OriginDestination
-    | ModelState
-    | Command
+    NodeState | Birth | Health | CameraState | Match | Revision | Gap | Flow | TravelTime | OriginDestination
 )
 
 ROOT = "crosslane/v1"
 PAYLOAD_LIMIT_BYTES = 16 * 1024
+STAMP_ROOM_BYTES = 128  # `stamp` writes another time, and some numbers by another rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +46,13 @@ class Rule:
     expiry_s: int | None = None
 
 
-# The first rule of a model is the one its topic is read with; a provisional match only expires differently.
+# Several rules of one model: a provisional match expires, a further page of a retained message has its own topic.
 RULES: dict[str, Rule] = {
     "state": Rule(NodeState, "state", qos=1, retain=True),
     "birth": Rule(Birth, "birth", qos=1, retain=True),
+    "birth_page": Rule(Birth, "birth/{page}", qos=1, retain=True),
     "health": Rule(Health, "health", qos=0, retain=False, expiry_s=90),
     "camera_state": Rule(CameraState, "camera/{camera}/state", qos=1, retain=True),
-    "sighting": Rule(Sighting, "sighting/{camera}", qos=1, retain=False, expiry_s=3600),
     "match": Rule(Match, "event/match", qos=1, retain=False),
     "match_provisional": Rule(Match, "event/match", qos=1, retain=False, expiry_s=60),
     "revision": Rule(Revision, "event/revision", qos=1, retain=False),
@@ -74,17 +60,18 @@ RULES: dict[str, Rule] = {
     "flow": Rule(Flow, "agg/flow/{camera}", qos=1, retain=False),
     "traveltime": Rule(TravelTime, "agg/traveltime/{link}", qos=1, retain=False),
     "od": Rule(OriginDestination, "agg/od", qos=1, retain=False),
-    "model_state": Rule(ModelState, "model/state", qos=1, retain=True),
-    "command": Rule(Command, "cmd/{name}", qos=1, retain=False),
 }
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+PLACEHOLDERS = {"link": LINK_PATTERN, "page": "^(?:[2-9]|[1-9][0-9]+)$"}  # the others are slugs
 
 
 def kind_of(message: Message) -> str:
     """The key of the message's rule."""
     if isinstance(message, Match) and message.state == "provisional":
         return "match_provisional"
+    if isinstance(message, Birth) and message.page > 1:
+        return "birth_page"
     return message.message
 
 
@@ -109,8 +96,7 @@ class Topic:
 def _pattern(path: str) -> re.Pattern[str]:
     """The topics of one rule, as an expression with groups site, node and the placeholders."""
     slug = SLUG_PATTERN[1:-1]
-    values = {"link": LINK_PATTERN[1:-1]}
-    inner = _PLACEHOLDER.sub(lambda found: f"(?P<{found[1]}>{values.get(found[1], slug)})", path)
+    inner = _PLACEHOLDER.sub(lambda found: f"(?P<{found[1]}>{PLACEHOLDERS.get(found[1], SLUG_PATTERN)[1:-1]})", path)
     return re.compile(f"{ROOT}/(?P<site>{slug})/(?P<node>{slug})/{inner}")
 
 
@@ -128,11 +114,12 @@ def parse_topic(topic: str) -> Topic:
 
 
 def encode(message: Message) -> bytes:
-    """JSON in UTF-8. Raises MessageError above 16 kB: the sender has to say less."""
+    """JSON in UTF-8. Raises MessageError where it, stamped, may be above 16 kB: page what grows, see `paging.py`."""
     payload = message.model_dump_json(by_alias=True).encode()
-    if len(payload) > PAYLOAD_LIMIT_BYTES:
+    if len(payload) > PAYLOAD_LIMIT_BYTES - STAMP_ROOM_BYTES:
         raise MessageError(
-            f"a {message.message} message of {len(payload)} bytes; at most {PAYLOAD_LIMIT_BYTES} are allowed"
+            f"a {message.message} message of {len(payload)} bytes; "
+            f"at most {PAYLOAD_LIMIT_BYTES - STAMP_ROOM_BYTES} are allowed before it is stamped"
         )
     return payload
 
@@ -148,7 +135,7 @@ def decode(topic: str, payload: bytes) -> Message:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise MessageError(f"{topic}: {problems}") from error
     for field, value in {"node": parsed.node, **parsed.fields}.items():
-        if getattr(message, field) != value:
+        if str(getattr(message, field)) != value:
             raise MessageError(f"{topic}: the message says {field} {getattr(message, field)!r}")
     return message
 

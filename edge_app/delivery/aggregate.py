@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
@@ -22,13 +23,13 @@ from edge_app.associate.settings import LinkSettings
 from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.counting import Counted, Link, Table, flow, origin_destination, travel_time
+from edge_app.delivery.coverage import COVERAGE, Coverage, read_counted, read_coverage, read_said, stored
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.settings import Settings
+from edge_app.store.parts import Parts
 from edge_app.types import Tracklet
 
 PREFIX = "aggregate/"
-LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
-SAVE_COVERAGE_EVERY_S = 10.0  # a crash forgets so much of it, which errs to the honest side
 
 
 class AggregateSettings(Settings):
@@ -55,7 +56,7 @@ class Aggregates:
         settings: AggregateSettings,
         cameras: Sequence[str],
         links: Sequence[LinkSettings],
-        parts: Mapping[str, bytes] | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self._settings, self._cameras = settings, tuple(cameras)
         self._links = tuple(Link(link.id, link.from_camera, link.to_camera, link.transit.max_s) for link in links)
@@ -66,19 +67,20 @@ class Aggregates:
         }
         self._table = Table()
         self._of_interval: dict[int, set[str]] = defaultdict(set)  # ids of what left in it
-        self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in self._cameras}
+        self._coverage = Coverage(self._cameras, settings.interval_s)
         self._said: dict[str, tuple[int, str]] = {}  # `{interval}/{what}` → revision, digest of the numbers
         self._dirty: set[int] = set()
         self._changes: dict[str, bytes | None] = {}
-        self._now_s: float | None = None
-        self._coverage_saved_s = self._looked_s = -1e18
-        self._load(parts or {})
+        self._looked_s = -1e18
+        self._over = False  # nothing more will come: every trip has ended, and what was not seen is nobody's fault
+        self._load(parts or Parts())
 
     def update(
         self, tracklets: Iterable[Tracklet], facts: Iterable[Fact], delivering: Iterable[str], now_s: float
     ) -> None:
         """New passages, new facts, and the cameras that delivered since the last call. Provisional facts count not."""
-        self._cover(delivering, now_s)
+        if self._coverage.add(delivering, now_s):
+            self._dirty.add(self._interval_of(now_s))
         for one in tracklets:
             self._put(
                 Counted(
@@ -121,41 +123,41 @@ class Aggregates:
                 said += self._say(interval, letterhead, now_s, wall_s)
         return said
 
+    def finish(self, letterhead: Letterhead, wall_s: float) -> list[Aggregate]:
+        """The recordings are over: every interval with the coverage it got, the first and the last included."""
+        self._over = True
+        now_s = self._coverage.now_s or 0.0
+        return [one for k in sorted(self._known_intervals()) for one in self._say(k, letterhead, now_s, wall_s)]
+
+    def set_back(self, now_s: float) -> None:
+        """The clock returned to an earlier time: what was counted beyond it is forgotten.
+
+        What was said of those intervals stands until their time comes; it is then said anew with a higher revision.
+        """
+        for one in [one for one in self._table.passages.values() if one.exit_s > now_s]:
+            self._drop(one.id)
+        for interval in [one for one in self._known_intervals() if one > self._interval_of(now_s)]:
+            self._of_interval.pop(interval, None)
+            self._uncover(interval)
+        self._coverage.pause()
+        self._looked_s = -1e18
+
     def take_changes(self) -> dict[str, bytes | None]:
         """The parts of the store that changed since the last call; None deletes."""
         changes, self._changes = self._changes, {}
-        return changes
+        return {**changes, **self._coverage.take_changes()}
 
     def _known_intervals(self) -> set[int]:
-        covered = {interval for by_interval in self._covered_s.values() for interval in by_interval}
-        return covered | set(self._of_interval)
+        return self._coverage.intervals | set(self._of_interval)
 
     def _interval_of(self, time_s: float) -> int:
         return int(time_s // self._settings.interval_s)
-
-    def _cover(self, delivering: Iterable[str], now_s: float) -> None:
-        step_s = 0.0 if self._now_s is None else now_s - self._now_s
-        self._now_s = now_s
-        if not 0 < step_s <= LONGEST_STEP_S:
-            return
-        interval = self._interval_of(now_s)
-        for camera in delivering:
-            covered_s = self._covered_s[camera]
-            if interval not in covered_s:
-                self._dirty.add(interval)
-            covered_s[interval] = covered_s.get(interval, 0.0) + step_s
-        if now_s > self._coverage_saved_s + SAVE_COVERAGE_EVERY_S:
-            self._coverage_saved_s = now_s
-            self._changes[PREFIX + "coverage"] = json.dumps(self._covered_s).encode()
-
-    def _coverage(self, camera: str, interval: int) -> float:
-        return min(self._covered_s[camera].get(interval, 0.0) / self._settings.interval_s, 1.0)
 
     def _put(self, passage: Counted) -> None:
         self._table.passages[passage.id] = passage
         self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
         self._dirty |= {self._interval_of(passage.exit_s), self._interval_of(passage.entry_s)}
-        self._changes[f"{PREFIX}passage/{passage.id}"] = json.dumps(asdict(passage)).encode()
+        self._changes[f"{PREFIX}passage/{passage.id}"] = stored("counted", asdict(passage))
 
     def _connect(self, to_track: str, from_track: str | None) -> None:
         """`to_track` continues `from_track`, or begins a trip (None). What was forgotten stays as it was said."""
@@ -185,8 +187,9 @@ class Aggregates:
 
     def _numbers(self, interval: int, now_s: float) -> Iterator[tuple[str, type[Aggregate], dict[str, Any]]]:
         """What there is to say about one interval: what it is about, its message, its fields."""
-        coverage = {camera: self._coverage(camera, interval) for camera in self._cameras}
-        complete = [camera for camera, share in coverage.items() if share >= self._settings.minimum_coverage]
+        coverage = {camera: self._coverage.share(camera, interval) for camera in self._cameras}
+        missing = sorted(name for name, share in coverage.items() if share < self._settings.minimum_coverage)
+        complete = [name for name, share in coverage.items() if (share if self._over else name not in missing)]
         left = [self._table.passages[one] for one in sorted(self._of_interval.get(interval, ()))]
         for camera in complete:
             yield f"flow/{camera}", Flow, flow(camera, coverage[camera], left)
@@ -196,9 +199,8 @@ class Aggregates:
                 fields = travel_time(link, left, self._entries(link.to_camera, interval), self._table)
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
-        if complete:
-            pairs = origin_destination(left, self._table, self._patience_s, now_s)
-            missing = sorted(set(self._cameras) - set(complete))
+        if any(coverage.values()):  # an interval with a hole in every camera is still said, with all of them named
+            pairs = origin_destination(left, self._table, self._patience_s, math.inf if self._over else now_s)
             yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
 
     def _say(self, interval: int, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
@@ -214,44 +216,57 @@ class Aggregates:
                 continue
             revision = before + 1
             self._said[key] = (revision, digest)
-            self._changes[f"{PREFIX}said/{key}"] = json.dumps(self._said[key]).encode()
+            self._changes[f"{PREFIX}said/{key}"] = stored("said", self._said[key])
             # decided again after a crash it is the same event: the id is made of what it is about
             event = f"{letterhead.node} {what} {start_s} {length_s} {revision} {digest}"
             envelope = letterhead.envelope(uuid7(start_s + length_s, event.encode()), now_s, wall_s)
             times: dict[str, Any] = {"interval_start_s": start_s, "interval_s": length_s, "revision": revision}
-            said.append(model(**envelope, **times, **fields))
+            with letterhead.guard(model.message):
+                said.append(model(**envelope, **times, **fields))
         return said
 
     def _forget(self, now_s: float) -> None:
         for interval in self._known_intervals():
             if (interval + 1) * self._settings.interval_s + self._settings.keep_s > now_s:
                 continue
-            for one in self._of_interval.pop(interval, set()):
-                passage = self._table.passages.pop(one)
-                self._table.next.pop(one, None)
-                if passage.from_track is not None:
-                    self._table.next.pop(passage.from_track, None)
-                self._changes[f"{PREFIX}passage/{one}"] = None
+            for one in [*self._of_interval[interval]]:
+                self._drop(one)
+            self._of_interval.pop(interval, None)
             for key in [key for key in self._said if key.startswith(f"{interval}/")]:
                 del self._said[key]
                 self._changes[f"{PREFIX}said/{key}"] = None
-            for covered_s in self._covered_s.values():
-                covered_s.pop(interval, None)
-            self._dirty.discard(interval)
+            self._uncover(interval)
 
-    def _load(self, parts: Mapping[str, bytes]) -> None:
-        for key, value in parts.items():
+    def _drop(self, passage_id: str) -> None:
+        passage = self._table.passages.pop(passage_id)
+        self._table.next.pop(passage_id, None)
+        if passage.from_track is not None:
+            self._table.next.pop(passage.from_track, None)
+        self._of_interval[self._interval_of(passage.exit_s)].discard(passage_id)
+        self._changes[f"{PREFIX}passage/{passage_id}"] = None
+
+    def _uncover(self, interval: int) -> None:
+        self._coverage.forget(interval)
+        self._dirty.discard(interval)
+
+    def _load(self, parts: Parts) -> None:
+        for key in parts.under(PREFIX):
             if key.startswith(PREFIX + "passage/"):
-                passage = Counted(**json.loads(value))
+                passage = parts.read(key, read_counted)
+                if passage is None or key != f"{PREFIX}passage/{passage.id}":
+                    continue
                 self._table.passages[passage.id] = passage
                 self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
                 self._dirty.add(self._interval_of(passage.exit_s))
                 if passage.from_track is not None:
                     self._table.next[passage.from_track] = passage.id
             elif key.startswith(PREFIX + "said/"):
-                revision, digest = json.loads(value)
-                self._said[key.removeprefix(PREFIX + "said/")] = (revision, digest)
-            elif key == PREFIX + "coverage":
-                for camera, covered_s in json.loads(value).items():
-                    if camera in self._covered_s:
-                        self._covered_s[camera] = {int(interval): one_s for interval, one_s in covered_s.items()}
+                said = parts.read(key, read_said)
+                if said is not None:
+                    self._said[key.removeprefix(PREFIX + "said/")] = said
+            elif key.startswith(COVERAGE + "/") and key.removeprefix(COVERAGE + "/").lstrip("-").isdigit():
+                interval = int(key.removeprefix(COVERAGE + "/"))
+                self._coverage.load(interval, parts.read(key, read_coverage) or {})
+                self._dirty.add(interval)  # whether it was said is looked at again
+            else:
+                parts.refuse(key, "this release knows no such part of the aggregates")

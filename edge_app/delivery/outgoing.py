@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
+import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
+from pydantic import ValidationError
 
-from edge_app.associate.facts import Fact, Match, Revision
+from edge_app.associate.facts import End, Fact, Match, Revision
 from edge_app.associate.settings import LinkSettings
 from edge_app.contract import messages
-from edge_app.contract.envelope import ClockState, uuid7
-from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, Message, encode, kind_of, topic_of
+from edge_app.contract.envelope import ClockState, Paged, uuid7
+from edge_app.contract.errors import MessageError
+from edge_app.contract.paging import paginate
+from edge_app.contract.topics import Message, encode, kind_of, topic_of
 from edge_app.store.rows import Row, Shed
-from edge_app.types import Floats, Tracklet
 
-MARGIN_LIMIT_NATS = 100.0
-LINKS_PER_REVISION = 40
-ENVELOPE_ROOM_BYTES = 2048  # what a sighting says besides its embeddings
+log = logging.getLogger(__name__)
+
+MARGIN_LIMIT_NATS = 100.0  # JSON has no infinity
+
+
+class Refusals:
+    """What could not be said, because it breaks the contract or is too large: counted, and told as a gap.
+
+    One bad fact, name or number must not stop the others; see `Letterhead.guard`. Any thread may add.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._new: Counter[str] = Counter()
+        self._reason = ""
+        self._lock = threading.Lock()
+
+    def add(self, kind: str, why: str) -> None:
+        with self._lock:
+            self.total += 1
+            self._new[kind] += 1
+            before, self._reason = self._reason, f"not a message of the contract: {kind}: {why}"
+        if self._reason != before:
+            log.error("a %s message cannot be said and is left out: %s", kind, why)
+
+    def take(self) -> tuple[dict[str, int], str]:
+        """Counts by kind since the last call, and the last reason."""
+        with self._lock:
+            new, self._new = self._new, Counter()
+        return dict(new), self._reason
 
 
 @dataclass(frozen=True)
@@ -36,8 +67,9 @@ class Letterhead:
     embedding_version: str | None = None
     bundle_digest: str | None = None
     config_digest: str | None = None
-    clock_state: ClockState = "ok"
+    clock_state: Callable[[], ClockState] = lambda: "ok"  # asked anew for every message
     numbers: itertools.count[int] = field(default_factory=itertools.count, repr=False)  # next() is atomic in CPython
+    refusals: Refusals = field(default_factory=Refusals, repr=False, compare=False)
 
     def envelope(self, event_id: str, observed_at_s: float, now_s: float) -> dict[str, Any]:
         """The fields of `contract.envelope.Envelope`; the message's sequence number is taken here."""
@@ -48,7 +80,7 @@ class Letterhead:
             "seq": next(self.numbers),
             "observed_at_s": observed_at_s,
             "published_at_s": now_s,
-            "clock_state": self.clock_state,
+            "clock_state": self.clock_state(),
             "embedding_version": self.embedding_version,
             "bundle_digest": self.bundle_digest,
             "config_digest": self.config_digest,
@@ -58,100 +90,70 @@ class Letterhead:
         """The envelope of a message that is said once, about now: a state, a heartbeat."""
         return self.envelope(uuid7(now_s, os.urandom(16)), now_s, now_s)
 
+    @contextmanager
+    def guard(self, kind: str) -> Iterator[None]:
+        """Around the making of one message: a mistake in it is counted, and costs that message alone."""
+        try:
+            yield
+        except ValidationError as error:
+            self.refusals.add(kind, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+        except MessageError as error:
+            self.refusals.add(kind, str(error))
+
+    def pages(self, message: Message) -> list[Message]:
+        """The message, or several that fit where it has grown with the site."""
+        return [*paginate(message, self.numbers)] if isinstance(message, Paged) else [message]
+
     def row(self, message: Message) -> Row:
         """Raises MessageError when the message is too large."""
         return Row(message.event_id, kind_of(message), topic_of(message, self.site), encode(message))
 
+    def rows(self, said: Iterable[Message]) -> list[Row]:
+        """One row per page of each message; what is too large even so is left out and counted."""
+        rows: list[Row] = []
+        for message in said:
+            with self.guard(kind_of(message)):
+                rows += [self.row(page) for page in self.pages(message)]
+        return rows
+
+    def account(self, now_s: float) -> list[Row]:
+        """The gap that tells of what was left out since the last call; nothing where nothing was."""
+        counts, reason = self.refusals.take()
+        return [gap_row(self, Shed(counts, now_s, now_s, reason), now_s)] if counts else []
+
 
 def match_message(letterhead: Letterhead, fact: Match, now_s: float) -> messages.Match:
+    """What has one name in the fact and in the contract is taken over."""
     envelope = letterhead.envelope(fact.event_id, fact.observed_at_s, now_s)
-    return messages.Match(
-        **{**envelope, "embedding_version": fact.embedding_version},
-        global_id=fact.global_id,
-        link=fact.link,
-        from_=messages.MatchFrom(camera=fact.from_.camera, track=fact.from_.track, exit_time_s=fact.from_.time_s),
-        to=messages.MatchTo(camera=fact.to.camera, track=fact.to.track, entry_time_s=fact.to.time_s),
-        transit_s=fact.transit_s,
-        posterior=min(max(fact.posterior, 0.0), 1.0),
-        margin=min(max(fact.margin, -MARGIN_LIMIT_NATS), MARGIN_LIMIT_NATS),  # JSON has no infinity
-        runner_up=fact.runner_up,
-        state=fact.state,
-        decision_delay_s=fact.decision_delay_s,
-        class_name=fact.class_name,
-        supersedes=fact.supersedes,
+    said = {one.name: getattr(fact, one.name) for one in fields(fact)}
+    said["from_"] = messages.MatchFrom(
+        exit_time_s=fact.from_.time_s, entry_time_s=fact.from_.other_time_s, **_end(fact.from_)
     )
+    said["to"] = messages.MatchTo(entry_time_s=fact.to.time_s, exit_time_s=fact.to.other_time_s, **_end(fact.to))
+    said["posterior"] = min(max(fact.posterior, 0.0), 1.0)
+    said["margin"] = min(max(fact.margin, -MARGIN_LIMIT_NATS), MARGIN_LIMIT_NATS)
+    return messages.Match(**{**envelope, **said})
 
 
-def revision_messages(letterhead: Letterhead, fact: Revision, now_s: float) -> list[messages.Revision]:
-    """One message, or several where the links that now hold do not fit into one."""
-    parts = []
-    for first in range(0, max(len(fact.effective_links), 1), LINKS_PER_REVISION):
-        part = f"{fact.event_id} links from {first}".encode()
-        event_id = uuid7(fact.observed_at_s, part) if first else fact.event_id
-        links = fact.effective_links[first : first + LINKS_PER_REVISION]
-        parts.append(
-            messages.Revision(
-                **letterhead.envelope(event_id, fact.observed_at_s, now_s),
-                revises=fact.revises,
-                kind=fact.kind,
-                reason=fact.reason,
-                effective_links=tuple(
-                    messages.EffectiveLink(to_track=link.to_track, from_track=link.from_track, global_id=link.global_id)
-                    for link in links
-                ),
-            )
-        )
-    return parts
+def _end(end: End) -> dict[str, Any]:
+    return {"camera": end.camera, "track": end.track, "place": asdict(end.place) if end.place else None}
 
 
-def fact_messages(letterhead: Letterhead, facts: list[Fact], now_s: float) -> list[Message]:
+def revision_message(letterhead: Letterhead, fact: Revision, now_s: float) -> messages.Revision:
+    envelope = letterhead.envelope(fact.event_id, fact.observed_at_s, now_s)
+    return messages.Revision(**{**asdict(fact), **envelope})
+
+
+def fact_messages(letterhead: Letterhead, facts: Iterable[Fact], now_s: float) -> list[Message]:
     """Matches and revisions in order. What matched nothing is not said by itself; it counts in the aggregates."""
     said: list[Message] = []
     for fact in facts:
-        if isinstance(fact, Match):
-            said.append(match_message(letterhead, fact, now_s))
-        elif isinstance(fact, Revision):
-            said.extend(revision_messages(letterhead, fact, now_s))
+        with letterhead.guard(type(fact).__name__.lower()):
+            if isinstance(fact, Match):
+                said.append(match_message(letterhead, fact, now_s))
+            elif isinstance(fact, Revision):
+                said += letterhead.pages(revision_message(letterhead, fact, now_s))
     return said
-
-
-def _embeddings(rows: Floats) -> messages.Embeddings | None:
-    """(M, D) float32 → float16 in base64; None for no rows."""
-    if len(rows) == 0:
-        return None
-    data = base64.b64encode(rows.astype("<f2").tobytes()).decode()
-    return messages.Embeddings(rows=len(rows), dimension=rows.shape[1], data=data)
-
-
-def read_embeddings(sent: messages.Embeddings) -> Floats:
-    """(M, D) float32, unit rows. Raises ValueError when the data is not as large as it says."""
-    rows = np.frombuffer(base64.b64decode(sent.data, validate=True), "<f2").astype(np.float32)
-    rows = rows.reshape(sent.rows, sent.dimension)
-    norms: Floats = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.maximum(norms, np.float32(1e-6))
-    return rows
-
-
-def sighting_message(letterhead: Letterhead, tracklet: Tracklet, with_embeddings: bool, now_s: float) -> Message:
-    """A finished tracklet for the neighbours. The worst views are left out until it fits into one message."""
-    row_bytes = 2 * max(tracklet.embeddings.shape[1], 1)
-    rows = min((PAYLOAD_LIMIT_BYTES - ENVELOPE_ROOM_BYTES) * 3 // 4 // row_bytes, 8) if with_embeddings else 0
-    best = np.sort(np.argsort(-tracklet.qualities, kind="stable")[:rows])
-    event_id = uuid7(tracklet.exit_time_s, f"sighting {tracklet.id}".encode())  # said again after a crash: the same
-    envelope = letterhead.envelope(event_id, tracklet.exit_time_s, now_s)
-    return messages.Sighting(
-        **{**envelope, "embedding_version": tracklet.embedding_version},
-        camera=tracklet.camera,
-        track=tracklet.id,
-        class_name=tracklet.class_name,
-        entry_time_s=tracklet.entry_time_s,
-        exit_time_s=tracklet.exit_time_s,
-        time_sigma_s=tracklet.time_sigma_s,
-        entry_zone=tracklet.entry_zone,
-        exit_zone=tracklet.exit_zone,
-        heading_rad=tracklet.heading_rad if np.isfinite(tracklet.heading_rad) else None,
-        embeddings=_embeddings(tracklet.embeddings[best]),
-    )
 
 
 def birth_message(
@@ -189,7 +191,7 @@ def gap_row(letterhead: Letterhead, shed: Shed, now_s: float) -> Row:
             **letterhead.once(now_s),
             reason=shed.reason,
             counts=shed.counts,
-            first_queued_at_s=shed.first_queued_at_s,
-            last_queued_at_s=shed.last_queued_at_s,
+            first_queued_at_s=max(shed.first_queued_at_s, 0.0),
+            last_queued_at_s=max(shed.last_queued_at_s, 0.0),
         )
     )

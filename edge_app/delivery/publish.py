@@ -2,35 +2,43 @@
 
 One thread does everything: it connects, says what holds (state, birth, cameras, model), sends what the outbox holds,
 and waits. When the connection ends, everything unacknowledged is sent again on the next one; a subscriber drops
-repeats by event_id. No more than `max_inflight` messages are ever in memory beside the retained ones.
+repeats by event_id. No more than `max_inflight` messages are ever in memory beside the retained ones. Nothing that a
+broker does ends it: what time may mend is tried again (`patience`), what is not taken stops nothing else (`blame`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_app.bus import Connection, Level, MqttSettings, Will, connect
-from edge_app.contract.envelope import uuid7
-from edge_app.contract.messages import NodeState, NodeStateName
-from edge_app.contract.topics import RULES, Message, encode, kind_of, stamp, topic_of
-from edge_app.delivery.backlog import Backlog
+from edge_app.bus import (
+    Connection,
+    HungUpError,
+    Level,
+    MqttSettings,
+    TakenOverError,
+    Will,
+    configuration_problems,
+    connect,
+)
+from edge_app.contract.messages import NodeStateName
+from edge_app.contract.topics import Message, encode, kind_of, topic_of
+from edge_app.delivery.damped import Damped
 from edge_app.delivery.outgoing import Letterhead
+from edge_app.delivery.patience import End, Patience
+from edge_app.delivery.session import GOODBYE_S, POLL_S, Session
 from edge_app.errors import BrokerError, BrokerRefusedError, ConfigurationError, StoreError
 from edge_app.store.store import Store
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.02  # longest time from a commit to its sending on a quiet connection
-GRACE_S = 1.0  # what was queued so shortly before a connection is not a backlog
-GOODBYE_S = 2.0
 STORE_PAUSE_S = 0.5
+NO_REASONS = "; it has no reasons: what its ACL denies is lost in silence, which `edge-app check` would find"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,73 +50,71 @@ class Status:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A retained message: said again on every connect, renewed (a new event) where its meaning is "now"."""
-
-    message: Message
-    renewed: bool
-
-
 class Publisher:
     """`start`, then let it run; `close` at the end. All methods may be called from any thread."""
 
     def __init__(
         self, store: Store, settings: MqttSettings, letterhead: Letterhead, clock: Callable[[], float] = time.time
     ) -> None:
+        """`clock` stamps what is published; what waited how long, the store knows."""
         self.letterhead = letterhead  # replace it when the model changes
         self.status = Status()
-        self.counters: Counter[str] = Counter()
-        self._store, self._settings, self._clock = store, settings, clock
+        self._settings = settings
         self._client_id = settings.client_id or f"crosslane-{letterhead.site}-{letterhead.node}"
+        where = settings.where()
+        self._rival = (
+            f"broker {where}: hangs up at once; another client seems to use the id {self._client_id!r} as well"
+        )
         self._level: Level | None = None
-        self._lock = threading.Lock()
-        self._held: dict[str, _Held] = {}  # by topic
-        self._unsaid: set[str] = set()  # topics of held messages that this connection has not been given
-        self._passing: deque[Message] = deque(maxlen=32)
-        self._backlog = Backlog(store)
-        self._connected_at_s = 0.0
-        self._next_historical_s = 0.0
+        self._session = Session(store, settings, lambda: self.letterhead, clock)
+        self._patience = Patience(settings, random.uniform)
+        self._lines = Damped(log.log)
+        self._connected_s = 0.0  # monotonic
         self._answered, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self.set_state("online")
 
+    @property
+    def counters(self) -> Counter[str]:
+        """Since the start: messages published, unsent and put aside, connections refused and taken over."""
+        return self._session.counters
+
     def start(self) -> None:
+        """Raises ConfigurationError for what no broker can mend: TLS files or a password that are not there."""
+        if problems := configuration_problems(self._settings):
+            raise ConfigurationError(problems)
         self._thread.start()
 
-    def raise_if_refused(self, timeout_s: float) -> bool:
-        """Wait for the broker's first answer. False when nobody answered: a node starts without its broker.
-
-        Raises BrokerRefusedError when the broker said no.
-        """
+    def await_answer(self, timeout_s: float) -> bool:
+        """Wait for the first answer of the broker. False when it refused or nobody answered: `status` says which, and
+        a node starts and tries again."""
         self._answered.wait(timeout_s)
-        if self.status.refused:
-            raise BrokerRefusedError(self.status.problem)
         return self.status.connected
 
     def hold(self, message: Message) -> None:
         """Publish a retained message now, and again whenever a connection begins."""
-        renewed = kind_of(message) in ("state", "birth")  # after a last will, the old event_id would be dropped
-        with self._lock:
-            topic = topic_of(message, self.letterhead.site)
-            self._held[topic] = _Held(message, renewed)
-            self._unsaid.add(topic)
+        with self.letterhead.guard(kind_of(message)):
+            encode(message)  # what is too large for a message must not be tried for ever
+            self._session.retained.hold(message, self.letterhead.site)
 
     def set_state(self, state: NodeStateName, reason: str | None = None) -> None:
         """The node's own state, shown until the next change or until the connection dies."""
-        self.hold(NodeState(**self.letterhead.once(self._clock()), state=state, reason=reason))
+        self.hold(self._session.state(state, reason))
 
     def send(self, message: Message) -> None:
         """Publish a message that is worth nothing later (health); dropped and counted when there is no connection."""
-        if not self.status.connected or len(self._passing) == self._passing.maxlen:
+        passing = self._session.passing
+        if not self.status.connected or len(passing) == passing.maxlen:
             self.counters[f"{message.message}_unsent"] += 1
         else:
-            self._passing.append(message)
+            with self.letterhead.guard(kind_of(message)):
+                encode(message)
+                passing.append(message)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued so far is acknowledged. False when the time was not enough."""
         until_s = time.monotonic() + timeout_s
-        while self._store.depth() or self._passing or self._unsaid or self._backlog.inflight:
+        while not self._session.idle():
             if time.monotonic() > until_s:
                 return False
             time.sleep(0.01)
@@ -121,144 +127,90 @@ class Publisher:
             self._thread.join(2 * self._settings.connect_timeout_s + 2 * GOODBYE_S)
 
     def _run(self) -> None:
-        pause_s = self._settings.reconnect_min_s
         while not self._stop.is_set():
-            began_s = time.monotonic()
-            try:
-                self._one_connection()
-            except (BrokerError, StoreError, ConfigurationError) as error:
-                self._report(Status(False, isinstance(error, BrokerRefusedError), str(error)))
-            except Exception as error:  # a bug must not end publishing for good
-                log.exception("publisher: unexpected error, connecting anew")
-                self._report(Status(False, False, f"unexpected {type(error).__name__}: {error}"))
+            self._connected_s = float("inf")  # not yet
+            end = self._one_end()
             self._answered.set()
-            if time.monotonic() - began_s > self._settings.reconnect_max_s:
-                pause_s = self._settings.reconnect_min_s
-            self._stop.wait(pause_s * random.uniform(0.8, 1.2))  # nodes do not return all at once
-            pause_s = min(2 * pause_s, self._settings.reconnect_max_s)
+            now_s = time.monotonic()
+            pause_s = self._patience.pause_s(end, max(now_s - self._connected_s, 0.0), now_s)
+            if end == "idle" and self._patience.rival(now_s):
+                self._report(Status(False, False, self._rival))
+            self._stop.wait(pause_s)
+        self._lines.look(time.monotonic(), end=True)
+
+    def _one_end(self) -> End:
+        """One connection, and how it ended."""
+        try:
+            self._one_connection()
+        except BrokerRefusedError as error:
+            self.counters["connections_refused"] += 1
+            self._report(Status(False, True, str(error)))
+            return "refused"
+        except TakenOverError as error:
+            self.counters["connections_taken_over"] += 1
+            self._rival = str(error)
+            self._report(Status(False, False, self._rival))
+            return "taken over"
+        except HungUpError as error:
+            self._report(Status(False, False, str(error)))
+            return "lost" if self._session.backlog.inflight else "idle"
+        except (BrokerError, StoreError, ConfigurationError) as error:
+            self._report(Status(False, False, str(error)))
+        except Exception as error:  # a bug must not end publishing for good
+            log.exception("publisher: unexpected error, connecting anew")
+            self._report(Status(False, False, f"unexpected {type(error).__name__}: {error}"))
+        return "lost"
 
     def _report(self, status: Status) -> None:
-        if status.problem and status.problem != self.status.problem:
-            log.warning("%s", status.problem)
+        if status.problem and (status.problem != self.status.problem or not status.connected):
+            self._lines.say(logging.WARNING, status.problem, time.monotonic())
         self.status = status
+
+    def _trouble(self, now_s: float) -> str | None:
+        """What is wrong although there is a connection."""
+        return self._rival if self._patience.rival(now_s) else self._session.blame.problem(now_s)
 
     def _one_connection(self) -> None:
         """From CONNECT until the connection ends (BrokerError) or the publisher is closed."""
+        self._session.connecting()
         connection = connect(self._settings, self._client_id, self._will(), self._level)
-        self._level = connection.level
-        self._connected_at_s = self._clock()
-        self._backlog.rewind()
-        with self._lock:
-            self._unsaid = set(self._held)
-        self._report(Status(connected=True))
+        self._level, self._connected_s = connection.level, time.monotonic()
+        self._session.connected(self._connected_s)
+        self._report(Status(connected=True, problem=self._trouble(self._connected_s)))
         self._answered.set()
-        log.info("broker %s: connected with MQTT %s as %s", connection.where, connection.level, self._client_id)
+        self._say_connected(connection)
         try:
             while not self._stop.is_set():
                 connection.turn(POLL_S if self._exchange(connection) == 0 else 0.0)
-            self._goodbye(connection)
+            self._session.goodbye(connection)
+            self._report(Status())
+        except HungUpError as error:
+            self._session.settle(connection)  # what arrived together with the end counts
+            self._session.blame.ended(self._session.backlog.inflight.values(), error.reason, time.monotonic())
+            raise
         finally:
             connection.drop()
-            self._backlog.settle(connection.acknowledged())  # what arrived together with the end counts
+            self._session.settle(connection)
+
+    def _say_connected(self, connection: Connection) -> None:
+        line = f"broker {connection.where}: connected with MQTT {connection.level} as {self._client_id}"
+        level, more = (logging.INFO, "") if connection.level == "5" else (logging.WARNING, NO_REASONS)
+        self._lines.say(level, line + more, self._connected_s)
 
     def _exchange(self, connection: Connection) -> int:
         """Mark what was acknowledged, send what is next; a disk that fails does not cost the connection."""
         try:
-            self._backlog.settle(connection.acknowledged())
-            said = self._say_held(connection) + self._say_passing(connection) + self._drain(connection)
+            self._session.settle(connection)
+            said = self._session.say(connection)
         except StoreError as error:
             self._report(Status(True, False, str(error)))
             connection.turn(STORE_PAUSE_S)
             return 0
-        if self.status.problem:
-            self._report(Status(connected=True))
+        trouble = self._trouble(time.monotonic())
+        if trouble != self.status.problem:
+            self._report(Status(connected=True, problem=trouble))
         return said
 
     def _will(self) -> Will:
-        message = self._state("offline", "connection lost")
+        message = self._session.state("offline", "connection lost")
         return Will(topic_of(message, self.letterhead.site), encode(message))
-
-    def _state(self, state: NodeStateName, reason: str) -> NodeState:
-        return NodeState(**self.letterhead.once(self._clock()), state=state, reason=reason)
-
-    def _publish(self, connection: Connection, kind: str, topic: str, payload: bytes) -> int:
-        rule = RULES[kind]
-        self.counters["published"] += 1
-        return connection.publish(topic, payload, rule.qos, rule.retain, rule.expiry_s)
-
-    def _window_open(self, connection: Connection) -> bool:
-        return len(self._backlog.inflight) < min(self._settings.max_inflight, connection.receive_maximum)
-
-    def _say_held(self, connection: Connection) -> int:
-        said = 0
-        while self._unsaid and self._window_open(connection):
-            with self._lock:
-                topic = min(self._unsaid, key=_state_last)
-                self._unsaid.remove(topic)
-                held = self._held[topic]
-            now_s = self._clock()
-            new: dict[str, object] = {}
-            if held.renewed:
-                new = {"event_id": uuid7(now_s, os.urandom(16)), "observed_at_s": now_s}
-                new["seq"] = next(self.letterhead.numbers)
-            payload = stamp(encode(held.message.model_copy(update=new)), now_s, historical=False)
-            number = self._publish(connection, kind_of(held.message), topic, payload)
-            self._backlog.sent_retained(number)
-            said += 1
-        return said
-
-    def _say_passing(self, connection: Connection) -> int:
-        said = 0
-        while self._passing:
-            message = self._passing.popleft()
-            payload = stamp(encode(message), self._clock(), historical=False)
-            self._publish(connection, kind_of(message), topic_of(message, self.letterhead.site), payload)
-            said += 1
-        return said
-
-    def _drain(self, connection: Connection) -> int:
-        """Send rows until the window is full, the outbox is empty, or the pace of a backlog asks to wait."""
-        said = 0
-        while self._window_open(connection):
-            row = self._backlog.peek()
-            if row is None:
-                break
-            now_s = self._clock()
-            historical = (
-                row.queued_at_s < self._connected_at_s - GRACE_S
-                or row.queued_at_s < now_s - self._settings.historical_after_s
-            )
-            if historical and not self._may_send_historical():
-                break
-            number = self._publish(connection, row.kind, row.topic, stamp(row.payload, now_s, historical))
-            self._backlog.sent(number)
-            said += 1
-        return said
-
-    def _may_send_historical(self) -> bool:
-        now_s = time.monotonic()
-        if now_s < self._next_historical_s:
-            return False
-        interval_s = 1 / self._settings.backlog_per_s
-        # a pause of the loop does not slow the pace, an idle hour does not allow a burst
-        self._next_historical_s = max(self._next_historical_s + interval_s, now_s - POLL_S)
-        return True
-
-    def _goodbye(self, connection: Connection) -> None:
-        message = self._state("offline", "stopped")
-        payload = encode(message)
-        number = self._publish(connection, "state", topic_of(message, self.letterhead.site), payload)
-        until_s = time.monotonic() + GOODBYE_S
-        waiting = True
-        while (waiting or self._backlog.inflight) and time.monotonic() < until_s:
-            connection.turn(POLL_S)
-            acknowledged = connection.acknowledged()
-            waiting = waiting and number not in {one for one, _ in acknowledged}
-            self._backlog.settle(acknowledged)
-        connection.close()
-        self._report(Status())
-
-
-def _state_last(topic: str) -> bool:
-    """A node is `online` only once it has said what it is."""
-    return topic.endswith("/state") and topic.count("/") == 4

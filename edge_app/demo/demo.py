@@ -28,14 +28,23 @@ from edge_app.demo.broker import EmbeddedBroker
 from edge_app.demo.play import Play, site_config
 from edge_app.demo.received import Mail, read_mail
 from edge_app.demo.report import Run, print_opening, print_report, summarise
-from edge_app.demo.watch import parse_address
+from edge_app.demo.watch import address_text, parse_address
 from edge_app.errors import BrokerError, StoreError
 from edge_app.logs import LogSettings, configure
 from edge_app.pictures.album import Album
 
 LISTEN_S = 90.0  # for the subscriber to start, on a machine with other things to do, and to be let in
 GOODBYE_S = 10.0  # for the last messages to arrive
-LIBRARIES = ("crosslane", "numpy", "opencv-python", "onnxruntime", "trackers", "paho-mqtt", "amqtt", "pydantic")
+LIBRARIES = (
+    "crosslane",
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "trackers",
+    "paho-mqtt",
+    "amqtt",
+    "pydantic",
+)
 
 
 def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -> None:
@@ -55,7 +64,7 @@ def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -
         else:
             (host, port), protocol = parse_address(broker), "auto"
         config = site_config(play, scratch / "demo.db", {"host": host, "port": port, "protocol": protocol})
-        address = f"{host}:{port}"
+        address = address_text(host, port)
         print_opening(play, [camera.id for camera in config.cameras], address, own_broker=broker is None)
         log = scratch / "received.jsonl"
         with Watcher(address, f"{ROOT}/{config.site}/{config.node}/#", log, headless) as watcher:

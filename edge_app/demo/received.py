@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from edge_app.associate import facts
@@ -71,20 +71,12 @@ def _fact(message: messages.Match | messages.Revision) -> facts.Fact:
         return facts.Revision(
             message.event_id, message.observed_at_s, message.kind, message.revises, message.reason, links
         )
-    return facts.Match(
-        event_id=message.event_id,
-        observed_at_s=message.observed_at_s,
-        state=message.state,
-        global_id=message.global_id,
-        link=message.link,
-        from_=facts.End(message.from_.camera, message.from_.track, message.from_.exit_time_s),
-        to=facts.End(message.to.camera, message.to.track, message.to.entry_time_s),
-        class_name=message.class_name,
-        transit_s=message.transit_s,
-        posterior=message.posterior,
-        margin=message.margin,
-        runner_up=message.runner_up,
-        decision_delay_s=message.decision_delay_s,
-        supersedes=message.supersedes,
-        embedding_version=message.embedding_version or "",
-    )
+    same = {one.name: getattr(message, one.name) for one in fields(facts.Match)}
+    from_, to = message.from_, message.to
+    same["from_"] = facts.End(from_.camera, from_.track, from_.exit_time_s, from_.entry_time_s, _place(from_.place))
+    same["to"] = facts.End(to.camera, to.track, to.entry_time_s, to.exit_time_s, _place(to.place))
+    return facts.Match(**{**same, "embedding_version": message.embedding_version or ""})
+
+
+def _place(place: messages.Place | None) -> facts.Place | None:
+    return None if place is None else facts.Place(**dict(place))

@@ -1,16 +1,17 @@
 """An independent MQTT subscriber: prints matches as the broker delivers them.
 
-    python -m edge_app.demo.watch localhost:1883
+    edge-app watch localhost:1883
 
-It shares nothing with the application but the contract: a process, a connection and a client of its own. It works with
-any broker and any number of nodes. Repeats are dropped by event_id, as every subscriber should. The demo runs it with
-`--log`, and counts and scores nothing but what it wrote there.
+It shares nothing with the application but the contract and the bound on what is read: a process, a connection and a
+client of its own. It works with any broker and any number of nodes. Repeats are dropped by event_id, as every
+subscriber should. The demo runs it with `--log`, and counts and scores nothing but what it wrote there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from edge_app.bus import CHECK_PATH
 from edge_app.contract.errors import MessageError
 from edge_app.contract.messages import NodeState
 from edge_app.contract.topics import ROOT, Message, decode
@@ -27,17 +29,23 @@ from edge_app.demo.watch_lines import LiveLines, PlainLines
 from edge_app.errors import BrokerError, ConfigurationError, EdgeError, StoreError
 
 DEFAULT_PORT = 1883
+LARGEST_BYTES = 1_000_000  # anybody may publish below the topic; what is larger ends the watching, and costs no memory
 ANSWER_S = 10.0
 TURN_S = 0.1
 
 
-def parse_address(text: str, where: str = "--broker") -> tuple[str, int]:
-    """`host:port` or `host`. Raises ConfigurationError."""
-    host, colon, port = text.rpartition(":") if ":" in text else (text, "", "")
-    valid_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
-    if not host or (colon and not valid_port):
-        raise ConfigurationError([f"expected host:port, as in localhost:1883, got {text!r}"], where)
-    return host.strip("[]"), int(port) if colon else DEFAULT_PORT
+def parse_address(text: str, where: str = "--broker", port: int = DEFAULT_PORT) -> tuple[str, int]:
+    """`host`, `host:port` or `[IPv6]:port`; `port` where none is said. Raises ConfigurationError."""
+    found = re.fullmatch(r"(?:\[([^\[\]/@\s]+)\]|([^:\[\]/@\s]+))(?::([0-9]{1,5}))?", text, re.ASCII)
+    if found is None or not 1 <= int(found[3] or port) <= 65535:
+        came = "one with a login" if "@" in text else repr(text)  # which must not reach a log
+        raise ConfigurationError([f"expected host:port, as in localhost:1883 or [::1]:1883, got {came}"], where)
+    return found[1] or found[2], int(found[3] or port)
+
+
+def address_text(host: str, port: int) -> str:
+    """What `parse_address` reads again."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Subscriber:
@@ -45,15 +53,14 @@ class Subscriber:
 
     def __init__(self, address: tuple[str, int], topic: str) -> None:
         """Returns when the broker has confirmed the subscription. Raises BrokerError."""
-        import paho.mqtt.client as paho
-        from paho.mqtt.enums import CallbackAPIVersion
+        from edge_app.bus.client import bounded_client
 
         self._where = f"{address[0]}:{address[1]}"
         self._inbox: list[tuple[str, bytes, bool]] = []
         self._refusal: str | None = None
         self._subscribed = False
         # 3.1.1, because every broker speaks it, the embedded one too.
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311, reconnect_on_failure=False)
+        self._client = bounded_client("3.1.1", most_bytes=LARGEST_BYTES)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = lambda _client, _data, m: self._inbox.append((m.topic, bytes(m.payload), m.retain))
@@ -82,7 +89,7 @@ class Subscriber:
         if self._refusal:
             raise BrokerError(f"broker {self._where}: refused this subscriber: {self._refusal}")
         if code:
-            raise BrokerError(f"broker {self._where}: the connection ended")
+            raise BrokerError(f"broker {self._where}: {self._client.oversize() or 'the connection ended'}")
 
     def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -105,6 +112,8 @@ class Ledger:
 
     def take(self, topic: str, payload: bytes, retained: bool) -> Message | None:
         """The message when it is new and keeps the contract."""
+        if topic.endswith(CHECK_PATH):  # `edge-app check` speaks to itself
+            return None
         received_at_s = time.time()
         self.counts["messages"] += 1
         try:
@@ -146,8 +155,8 @@ def stop_on_signals(until_offline: bool) -> threading.Event:
     return stop
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m edge_app.demo.watch", description="Prints matches as they arrive.")
+def main(arguments: list[str] | None = None, prog: str = "python -m edge_app.demo.watch") -> int:
+    parser = argparse.ArgumentParser(prog=prog, description="Prints matches as they arrive.")
     parser.add_argument("broker", help="host:port of the MQTT broker")
     parser.add_argument("--topic", default=f"{ROOT}/#", help="listen below this topic only (default: %(default)s)")
     parser.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")

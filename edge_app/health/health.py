@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import math
 import os
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import Field
 
 from edge_app.contract import messages
-from edge_app.contract.envelope import ClockState
-from edge_app.contract.messages import CameraStateName
+from edge_app.contract.messages import CameraStateName, NodeStateName
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.errors import StoreError
+from edge_app.health.pace import Pace
+from edge_app.health.steady import Steady, same_reason
 from edge_app.settings import Settings
 from edge_app.store.store import Store
 
@@ -37,6 +36,8 @@ class HealthSettings(Settings):
     """Port of the Prometheus endpoint; none when absent."""
     prometheus_address: str = "127.0.0.1"
     """Address it listens on. It has no password: open it to a trusted network only."""
+    dropped_limit: float = Field(default=0.5, gt=0, le=1)
+    """The node is degraded when it drops a larger share of its cameras' frames: they come faster than it works."""
 
 
 class Latencies:
@@ -68,16 +69,19 @@ class CameraCount:
 
     state: CameraStateName = "offline"
     reason: str | None = "not started"
-    frames: int = 0
+    frames: int = 0  # processed by the pipeline
     dropped: int = 0
     frames_before: int = 0  # at the last heartbeat
+    steady: Steady = field(default_factory=Steady)
 
 
 class Health:
     """Counts until asked."""
 
-    def __init__(self, cameras: Sequence[str], disk: Path = Path()) -> None:
+    def __init__(self, cameras: Sequence[str], disk: Path = Path(), pace: Pace | None = None) -> None:
         """`disk` is any path on the disk whose free space is reported."""
+        self.pace = pace or Pace()
+        self.node: tuple[NodeStateName, str | None] = ("online", None)
         self.counters: Counter[str] = Counter()
         self.stages: dict[str, Latencies] = {}  # since the start
         self.cameras = {camera: CameraCount() for camera in cameras}
@@ -90,13 +94,34 @@ class Health:
         with self._lock:
             self.counters[name] += n
 
-    def see(self, camera: str, state: CameraStateName, reason: str | None, frames: int, dropped: int) -> bool:
-        """How a camera is doing, with its frame counts since the start. True when its state is news."""
+    def processed(self, cameras: Iterable[str]) -> None:
+        """The pipeline has made a step with a frame of each of these."""
+        with self._lock:
+            for camera in cameras:
+                self.cameras[camera].frames += 1
+        self.pace.moved()
+
+    def see(self, camera: str, state: CameraStateName, reason: str | None, dropped: int) -> bool:
+        """How a camera is doing. True when there is news: another state, or another reason, to tell of it.
+
+        `dropped`: frames since the start that the pipeline never saw.
+        """
         with self._lock:
             count = self.cameras[camera]
-            news = (count.state, count.reason) != (state, reason)
-            count.state, count.reason, count.frames, count.dropped = state, reason, frames, dropped
+            changes = count.steady.changes
+            state, reason = count.steady.tell(state, reason, time.monotonic())
+            self.counters["camera_state_changes"] += count.steady.changes - changes
+            news = count.state != state or not same_reason(count.reason, reason)
+            count.dropped = dropped
+            if news:
+                count.state, count.reason = state, reason
         return news
+
+    def look_at_pace(self) -> None:
+        """Compare what came with what was processed; call it after every `see`."""
+        with self._lock:
+            counts = self.cameras.values()
+            self.pace.count(sum(one.frames for one in counts), sum(one.dropped for one in counts))
 
     def took(self, stage: str, duration_s: float) -> None:
         with self._lock:
@@ -135,7 +160,7 @@ class Health:
             memory_rss_bytes=memory_rss_bytes(),
             outbox_depth=max(store.depth(), 0),
             outbox_bytes=max(store.depth_bytes(), 0),
-            outbox_oldest_unsent_s=_oldest_unsent_s(store),
+            outbox_oldest_unsent_s=oldest_unsent_s(store),
             counters=counters,
         )
 
@@ -147,7 +172,7 @@ class Health:
         )
 
 
-def _oldest_unsent_s(store: Store) -> float | None:
+def oldest_unsent_s(store: Store) -> float | None:
     """A failing disk must not silence the heartbeat that would tell of it."""
     with suppress(StoreError):
         return store.oldest_unsent_s()
@@ -176,13 +201,3 @@ def memory_rss_bytes() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
-
-
-def clock_state() -> ClockState:
-    """`ok` when the kernel says the clock is synchronised (adjtimex, which NTP and PTP daemons set), else `unknown`."""
-    try:
-        libc = ctypes.CDLL(ctypes.util.find_library("c"))
-        time_error, untouched = 5, (ctypes.c_byte * 512)()  # struct timex with modes = 0 only reads
-        return "ok" if 0 <= libc.adjtimex(untouched) < time_error else "unknown"
-    except (OSError, AttributeError):
-        return "unknown"

@@ -9,26 +9,45 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from edge_app.contract.messages import CameraState, CameraStateName, NodeStateName
-from edge_app.delivery.publish import Publisher
+from edge_app.contract.topics import Message
+from edge_app.delivery.outgoing import Letterhead
 from edge_app.health.health import Health, HealthSettings
+from edge_app.health.steady import same_reason
 from edge_app.sources.status import CameraStatus
 from edge_app.store.store import Store
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
+JOIN_S = 0.5
+
+
+class Says(Protocol):
+    """Tells others; see `Publisher`."""
+
+    letterhead: Letterhead
+
+    def hold(self, message: Message) -> None: ...
+
+    def set_state(self, state: NodeStateName, reason: str | None = None) -> None: ...
+
+    def send(self, message: Message) -> None: ...
 
 
 class Heartbeat:
-    """`start` it after the publisher, `close` it before. `problem` says what ails the node beside its cameras."""
+    """`start` it after the publisher, `close` it before. `problem` says what ails the node beside its cameras.
+
+    Without a publisher it looks all the same, for the log and for Prometheus.
+    """
 
     def __init__(
         self,
         settings: HealthSettings,
         health: Health,
-        publisher: Publisher,
+        publisher: Says | None,
         store: Store,
         *,
         cameras: Callable[[], Mapping[str, CameraStatus]],
@@ -38,7 +57,6 @@ class Heartbeat:
         self._settings, self._health, self._publisher, self._store = settings, health, publisher, store
         self._cameras, self._problem, self._clock = cameras, problem, clock
         self._said: set[str] = set()  # cameras whose state was told at all
-        self._node: tuple[NodeStateName, str | None] = ("online", None)
         self._beat_at_s = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -47,9 +65,10 @@ class Heartbeat:
         self._thread.start()
 
     def close(self) -> None:
+        """A look that waits for a disk that hangs is left behind."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(JOIN_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -60,37 +79,54 @@ class Heartbeat:
             self._stop.wait(LOOK_EVERY_S)
 
     def _look(self) -> None:
-        letterhead = self._publisher.letterhead
-        sick: list[str] = []
-        for camera, status in self._cameras().items():
-            state, reason = _contract_state(status)
-            news = self._health.see(camera, state, reason, status.frames, status.dropped)
-            if news or camera not in self._said:
-                self._said.add(camera)
-                (log.info if state == "ok" else log.warning)("camera %s: %s%s", camera, state, _because(reason))
-                message = CameraState(**letterhead.once(self._clock()), camera=camera, state=state, reason=reason)
-                self._publisher.hold(message)
-            if state != "ok" and status.state != "ended":
-                sick.append(f"camera {camera}: {state}")
+        """The node's state goes first: counting the heartbeat's numbers may have to wait for the disk."""
+        sick = [camera for camera, status in self._cameras().items() if self._is_sick(camera, status)]
+        self._health.look_at_pace()
         self._look_at_node(sick)
-        if time.monotonic() >= self._beat_at_s:
-            self._beat_at_s += self._settings.interval_s
-            self._publisher.send(self._health.heartbeat(letterhead, self._store, self._clock()))
+        now_s = time.monotonic()
+        if now_s >= self._beat_at_s and self._publisher is not None:
+            missed = (now_s - self._beat_at_s) // self._settings.interval_s  # a pause is not made up for
+            self._beat_at_s += (missed + 1) * self._settings.interval_s
+            letterhead = self._publisher.letterhead
+            with letterhead.guard("health"):
+                for page in letterhead.pages(self._health.heartbeat(letterhead, self._store, self._clock())):
+                    self._publisher.send(page)
+
+    def _is_sick(self, camera: str, status: CameraStatus) -> bool:
+        """Tell of this camera when there is news."""
+        news = self._health.see(camera, *_contract_state(status, self._health.pace.stuck), status.dropped)
+        count = self._health.cameras[camera]
+        if news or camera not in self._said:
+            self._said.add(camera)
+            level = logging.INFO if count.state == "ok" else logging.WARNING
+            log.log(level, "camera %s: %s%s", camera, count.state, _because(count.reason))
+            if self._publisher is not None:
+                envelope = self._publisher.letterhead.once(self._clock())
+                self._publisher.hold(CameraState(**envelope, camera=camera, state=count.state, reason=count.reason))
+        return count.state != "ok" and status.state != "ended"
 
     def _look_at_node(self, sick: list[str]) -> None:
-        problem = self._problem()
-        reason = "; ".join(([problem] if problem else []) + sick)[:300] or None
+        pace = self._health.pace
+        ills = [pace.stuck, self._problem(), pace.overloaded]
+        ills += [f"camera {camera}: {self._health.cameras[camera].state}" for camera in sick]
+        reason = "; ".join(ill for ill in ills if ill)[:300] or None
         node: tuple[NodeStateName, str | None] = ("degraded" if reason else "online", reason)
-        if node != self._node:
-            self._node = node
-            self._publisher.set_state(*node)
+        before = self._health.node
+        if node[0] != before[0] or not same_reason(node[1], before[1]):
+            self._health.node = node
+            log.log(logging.WARNING if reason else logging.INFO, "node: %s%s", node[0], _because(reason))
+            if self._publisher is not None:
+                self._publisher.set_state(*node)
 
 
-def _contract_state(status: CameraStatus) -> tuple[CameraStateName, str | None]:
-    """A recording that was read to its end is offline to the outside."""
+def _contract_state(status: CameraStatus, stuck: str | None) -> tuple[CameraStateName, str | None]:
+    """To the outside a recording that was read to its end is offline, and no camera is ok that nobody looks at."""
     if status.state == "ended":
         return "offline", "the recording has ended"
-    return status.state, None if status.state == "ok" or not status.last_error else status.last_error[:300]
+    if status.state == "ok":
+        return ("stalled", stuck) if stuck else ("ok", None)
+    reason = status.reason or status.last_error
+    return status.state, reason[:300] if reason else None
 
 
 def _because(reason: str | None) -> str:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
+import logging
+import socket
+import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from edge_app.errors import ConfigurationError
-from edge_app.health.health import BUCKETS_PER_OCTAVE, SHORTEST_S, Health, HealthSettings, Latencies, memory_rss_bytes
+from edge_app.errors import WorldError
+from edge_app.health.health import (
+    BUCKETS_PER_OCTAVE,
+    SHORTEST_S,
+    Health,
+    HealthSettings,
+    Latencies,
+    memory_rss_bytes,
+    oldest_unsent_s,
+)
 from edge_app.store.store import Store
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_S = 10.0
 
 
 class _Collector:
@@ -28,6 +46,8 @@ class _Collector:
             dropped.add_metric([name], camera.dropped)
             working.add_metric([name], float(camera.state == "ok"))
         yield from (frames, dropped, working)
+        well = self._health.node[0] == "online"
+        yield GaugeMetricFamily("crosslane_node_ok", "0 while the node is degraded; its log says why.", float(well))
         events = CounterMetricFamily("crosslane_events", "What happened, by name.", labels=["event"])
         for name, count in list(self._health.counters.items()):
             events.add_metric([name], count)
@@ -38,7 +58,7 @@ class _Collector:
         yield stages
         yield GaugeMetricFamily("crosslane_outbox_depth", "Messages not acknowledged.", self._store.depth())
         yield GaugeMetricFamily("crosslane_outbox_bytes", "Size of these messages.", self._store.depth_bytes())
-        oldest_s = self._store.oldest_unsent_s() or 0.0
+        oldest_s = oldest_unsent_s(self._store) or 0.0
         yield GaugeMetricFamily("crosslane_outbox_oldest_unsent_seconds", "Age of the oldest of these.", oldest_s)
         yield GaugeMetricFamily("crosslane_memory_rss_bytes", "Resident memory.", memory_rss_bytes() or 0)
 
@@ -53,22 +73,76 @@ def _octaves(latencies: Latencies) -> list[tuple[str, float]]:
 
 
 class PrometheusEndpoint:
-    """Serves `/metrics` in a thread until it is closed. Raises ConfigurationError when the port is taken."""
+    """Serves `/metrics` in a thread until it is closed. While its port is taken, `problem` says so, and it tries again:
+    numbers for a chart are no reason to stop matching."""
 
     def __init__(self, settings: HealthSettings, health: Health, store: Store) -> None:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CollectorRegistry
 
-        registry = CollectorRegistry()
-        registry.register(_Collector(health, store))
-        address, port = settings.prometheus_address, settings.prometheus_port or 0
-        try:
-            server, self._thread = start_http_server(port, address, registry)
-        except OSError as error:
-            raise ConfigurationError([f"health.prometheus_port: cannot listen on {address}:{port}: {error}"]) from error
-        self._server: Any = server
-        self.port: int = server.server_port
+        self.problem: str | None = None
+        self.port = settings.prometheus_port or 0
+        self._address = settings.prometheus_address
+        self._registry = CollectorRegistry()
+        self._registry.register(_Collector(health, store))
+        self._serving: tuple[Any, threading.Thread] | None = None
+        self._stop = threading.Event()
+        self._again = threading.Thread(target=self._try_again, name="prometheus", daemon=True)
+        if not self._listen():
+            self._again.start()
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._stop.set()
+        if self._again.is_alive():
+            self._again.join()
+        if self._serving is not None:
+            server, thread = self._serving
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _try_again(self) -> None:
+        while not self._stop.wait(TRY_AGAIN_S):
+            if self._listen():
+                return
+
+    def _listen(self) -> bool:
+        from prometheus_client import start_http_server
+
+        try:
+            self._serving = start_http_server(self.port, self._address, self._registry)
+        except OSError as error:
+            if self.problem is None:
+                self.problem = f"Prometheus: {_cannot_listen(self._address, self.port, error)}"
+                log.warning("%s; trying again every %g s", self.problem, TRY_AGAIN_S)
+            return False
+        self.port = self._serving[0].server_port
+        if self.problem is not None:
+            log.info("Prometheus: listening on %s:%d", self._address, self.port)
+        self.problem = None
+        return True
+
+
+def check_port(settings: HealthSettings) -> str:
+    """What `edge-app check` says of the endpoint. Raises WorldError when somebody else has its port."""
+    address, port = settings.prometheus_address, settings.prometheus_port or 0
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, port), family=family):
+            return f"{address}:{port} is free"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and _is_a_node(address, port):
+            return f"{address}:{port}: a node is serving there"
+        raise WorldError(f"health.prometheus_port: {_cannot_listen(address, port, error)}") from error
+
+
+def _cannot_listen(address: str, port: int, error: OSError) -> str:
+    return f"cannot listen on {address}:{port}: {error.strerror or error}; choose another health.prometheus_port"
+
+
+def _is_a_node(address: str, port: int) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=2) as answer:
+            return b"crosslane_frames" in answer.read(1 << 20)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False

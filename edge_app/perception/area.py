@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_app.settings import Polygon
 from edge_app.types import Detections, Frame
-
-Polygon = tuple[tuple[float, float], ...]  # corners x, y as shares of the frame's width and height
 
 
 def within(area: Polygon, frame: Frame, detections: Detections) -> Detections:

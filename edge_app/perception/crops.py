@@ -28,9 +28,10 @@ from pydantic import Field
 
 from edge_app.errors import StoreError
 from edge_app.settings import Settings
+from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Floats, Frame, Image, Tracks, View
 
-_FORMAT = "crosslane.looks/1"
+_FORMAT = "crosslane.looks/2"
 _SHARPNESS_SIDE_PX = 48
 
 
@@ -99,15 +100,13 @@ class CropSelector:
     def snapshot(self) -> bytes:
         """Everything needed to go on exactly here after a restart."""
         rows = {track: asdict(looks) for track, looks in self._open.items()}
-        return json.dumps({"format": _FORMAT, "open": rows}).encode()
+        return sealed(_FORMAT, json.dumps(rows).encode())
 
     def restore(self, snapshot: bytes) -> None:
         """Go on where `snapshot` was taken. Raises `StoreError` when it is damaged or of another format."""
         try:
-            stored = json.loads(snapshot)
-            if stored["format"] != _FORMAT:
-                raise ValueError(f"format {stored['format']!r}, expected {_FORMAT!r}")
-            self._open = {track: _Looks(**{**row, "box": tuple(row["box"])}) for track, row in stored["open"].items()}
+            stored = json.loads(unsealed(snapshot, _FORMAT))
+            self._open = {track: _looks(row) for track, row in stored.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"the stored looks are unusable ({error}); they begin anew") from None
 
@@ -181,6 +180,14 @@ def sharpness(crop: Image) -> float:
     edges = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     contrast = float(grey.var()) + 25.0  # 25: sensor noise of five grey levels is no contrast
     return 0.3 + 0.7 * min(edges / contrast, 1.0)
+
+
+def _looks(row: dict[str, Any]) -> _Looks:
+    times = {name: float(row[name]) for name in ("first_s", "last_s", "tried_s", "best")}
+    box = tuple(float(value) for value in row["box"])
+    if not np.isfinite([*times.values(), *box]).all() or len(box) not in (0, 4):
+        raise ValueError(f"a look at {box} at {times}")
+    return _Looks(**times, count=int(row["count"]), box=box)
 
 
 def _passed(since_s: float, now_s: float, interval_s: float) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from edge_app.contract.heads import DECODERS, recognise
 from edge_app.contract.model import Head, check_digest, read_manifest
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from edge_app.errors import ModelError
+from edge_app.perception.losses import EMPTY_BOXES, REFUSED_BOXES, UNKNOWN_BOXES
 from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 from edge_app.types import Detections, Frame
+
+log = logging.getLogger(__name__)
 
 _COCO = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
@@ -30,11 +34,15 @@ _COCO = (
 )
 COCO_NAMES = tuple(_COCO.split(","))
 
+STRONG_SCORE = 0.5  # a box this sure that vanishes is no noise
+WHOLE_PICTURE = 1.5  # beyond the corners of boxes that are given in fractions, where pixels are expected
+HIGHEST_SCORE = 1.05  # rounding of small numbers gives a little more than 1; raw logits give much more
+
 
 class DetectorSettings(Settings):
     """The detector: a YOLO model in ONNX, described by the manifest beside it or here."""
 
-    path: Path
+    path: FilePath
     """The model file, or a signed bundle (`….bundle`) that holds it. `<name>.json` beside a file is its manifest."""
     input: InputSpec | None = None
     """How a picture becomes the network's input; needed where there is no manifest, else overrides it."""
@@ -53,9 +61,9 @@ class DetectorSettings(Settings):
     part_share: float = Field(default=0.9, gt=0, le=1)
     """A weaker box that lies in a stronger one with this share of its area, and fills a third of it, is a part of the
     same object (the cab of a truck) and is dropped. 1 switches it off."""
-    max_detections: int = Field(default=300, gt=0)
+    max_detections: int = Field(default=300, gt=0, le=10_000)
     """The strongest boxes kept per frame."""
-    max_batch: int = Field(default=8, gt=0)
+    max_batch: int = Field(default=8, gt=0, le=1024)
     """Frames per run of the network; more are run in turns."""
     engine: EngineSettings = EngineSettings()
     """How the model is run."""
@@ -88,9 +96,13 @@ class OnnxDetector:
             raise ModelError(f"{where} has no manifest: describe its `input` in the settings, or add {where[:-5]}.json")
         check_input(engine, settings.input, where)
         self.engine, self._settings, self._spec = engine, settings, settings.input
-        self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        try:
+            self._preprocess = Preprocessor(settings.input, settings.max_batch, engine.inputs[0].dtype)
+        except MemoryError:
+            raise ModelError(f"{where}: no memory for batches of {settings.max_batch}; lower max_batch") from None
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
-        shape = self._run([blank])[0].shape
+        self._shape = shape = self._run([blank])[0].shape
+        self._failed = False  # whether a batch ever did; said once
         known = len(settings.class_names) if settings.class_names else None
         try:
             self.head, count = recognise(shape, settings.input, known, settings.head)
@@ -108,9 +120,23 @@ class OnnxDetector:
             images = [frame.image for frame in part if frame.image is not None]
             if len(images) != len(part):
                 raise ModelError("a frame without a picture reached the detector; this camera delivers detections")
-            outputs, places = self._run(images)
-            found += [self._finish(output, place) for output, place in zip(outputs, places, strict=True)]
+            found += self._found(images)
         return found
+
+    def _found(self, images: list[Any]) -> list[Detections]:
+        """Where a batch fails each picture is tried alone: one must not take the others along."""
+        try:
+            outputs, places = self._run(images)
+            if self._shape[1:] != outputs.shape[1:] and self.head != "ultralytics-end2end":
+                raise ModelError(f"{self._settings.path}: the output was {self._shape} at first, now {outputs.shape}")
+        except ModelError as error:
+            if len(images) > 1:
+                return [each for image in images for each in self._found([image])]
+            if not self._failed:
+                log.warning("a picture is left out: %s", error)
+            self._failed = True
+            return [replace(Detections.empty(), lost={REFUSED_BOXES: 1})]
+        return [self._finish(output, place) for output, place in zip(outputs, places, strict=True)]
 
     def close(self) -> None:
         self.engine.close()
@@ -125,14 +151,23 @@ class OnnxDetector:
 
     def _finish(self, output: NDArray[Any], place: LetterboxMap) -> Detections:
         found = self._decode(output, self._settings.score_threshold, self._spec)
-        boxes, usable = found.in_picture(place)
-        usable &= (found.classes >= 0) & (found.classes < len(self.class_names))
+        boxes, sized = found.in_picture(place)
+        with np.errstate(invalid="ignore"):
+            sized &= found.boxes.max(axis=1, initial=0) > WHOLE_PICTURE  # all of it within one pixel of the input
+        sane = np.isfinite(found.boxes).all(axis=1) & (found.scores <= HIGHEST_SCORE)  # false for what is no number
+        known = (found.classes >= 0) & (found.classes < len(self.class_names))
+        lost = {
+            REFUSED_BOXES: found.damaged + int((~sane).sum()),
+            UNKNOWN_BOXES: int((sane & ~known).sum()),
+            EMPTY_BOXES: int((sane & known & ~sized & (found.scores >= STRONG_SCORE)).sum()),
+        }
+        usable = sane & known & sized
         usable[usable] = self._kept[found.classes[usable]]
         if not usable.any():
-            return Detections.empty()
+            return replace(Detections.empty(), lost=lost)
         boxes, scores, classes = boxes[usable], found.scores[usable], found.classes[usable]
         rows = self._without_duplicates(boxes, scores, classes)
-        return Detections(boxes[rows], np.clip(scores[rows], 0, 1), classes[rows])
+        return Detections(boxes[rows], np.clip(scores[rows], 0, 1), classes[rows], lost)
 
     def _without_duplicates(
         self, boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int64]

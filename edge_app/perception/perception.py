@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 
-from edge_app.errors import StoreError
 from edge_app.meter import Meter
-from edge_app.perception.area import Polygon, within
+from edge_app.perception.area import within
 from edge_app.perception.crops import CropSelector
+from edge_app.perception.losses import Losses
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
+from edge_app.settings import Polygon
+from edge_app.store.parts import Parts
 from edge_app.types import Detector, Embedder, Frame, Tracklet, View
-
-log = logging.getLogger(__name__)
 
 TRACKS, LOOKS, TRACKLETS = "perception/tracks", "perception/looks", "perception/tracklets"
 
@@ -30,14 +30,17 @@ class Perception:
     builder: TrackletBuilder
     meter: Meter
     areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
+    losses: Losses = field(default_factory=Losses)
 
     def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
-        """One tick: the views that were embedded, and the tracklets of the tracks that ended."""
+        """One tick: the views that were embedded, and the tracklets of the tracks that ended. What the networks made
+        that cannot be is left out and counted in `losses`. Raises `ModelError` when that is nearly all."""
         with self.meter.stage("detect"):
             found = self.detector.detect(frames) if frames else []
         views: list[View] = []
         ended: list[str] = []
         for frame, detections in zip(frames, found, strict=True):
+            self.losses.judge_frame(detections)
             with self.meter.stage("track"):
                 if frame.camera in self.areas:
                     detections = within(self.areas[frame.camera], frame, detections)
@@ -48,6 +51,8 @@ class Perception:
             ended += tracks.ended
         with self.meter.stage("embed"):
             rows = self.embedder.embed(views)
+            good = self.losses.judge_views(rows)
+            views, rows = list(compress(views, good)), rows[good]
         with self.meter.stage("tracklets"):
             self.builder.add_views(views, rows)
             expired = self.bank.expire(now)
@@ -70,17 +75,14 @@ class Perception:
             TRACKLETS: self.builder.snapshot(),
         }
 
-    def restore(self, parts: Mapping[str, bytes]) -> list[Tracklet]:
+    def restore(self, parts: Parts) -> list[Tracklet]:
         """Go on where the last process stopped. Returns tracklets of tracks that cannot be continued."""
-        try:
-            if TRACKLETS in parts:
-                self.builder.restore(parts[TRACKLETS])
-            self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
-            lost = self.bank.restore(parts[TRACKS]) if TRACKS in parts else ()
-            if LOOKS in parts:
-                self.selector.restore(parts[LOOKS])
-        except StoreError as error:
-            log.warning("open tracks could not be carried over: %s", error)
-            self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
+        self.builder.use_embedder(self.embedder.version, self.embedder.dimension)
+        parts.read(TRACKLETS, self.builder.restore)
+        if TRACKLETS in parts.unreadable:  # a track without its beginning is not gone on with
+            return []
+        lost = parts.read(TRACKS, self.bank.restore)
+        if lost is None:
             return self.builder.flush()
+        parts.read(LOOKS, self.selector.restore)  # without them an open track is looked at once more
         return self.builder.close(lost)

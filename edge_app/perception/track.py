@@ -5,17 +5,17 @@ The library owns association and motion; this adapter owns time, names and what 
 - ids are `{node}/{camera}/{boot}/{n}`; n counts up per camera for ever, also across restarts;
 - a frame not newer than the last one is skipped and counted; a clock that jumps back further than `lost_after_s`
   ends every track of the camera and begins anew;
+- a snapshot is JSON: what the library keeps in private is read and set by name, so the library's version is part of it;
 - classes are not used to associate within a group, because detectors flicker between car and truck on one vehicle;
   `separate` names the groups that never share a track. The class of a track is settled by vote in `tracklets`.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,12 @@ from pydantic import Field
 
 from edge_app.errors import StoreError
 from edge_app.settings import Settings
+from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Detections, Tracks
 
-_FORMAT = "crosslane.tracks/1"
+_FORMAT = "crosslane.tracks/2"
+_STATE = 8  # of a track's Kalman filter: the corners of its box, and how fast each moves
+_COUNTS = ("tracker_id", "age", "time_since_update", "number_of_successful_consecutive_updates")
 
 
 class TrackSettings(Settings):
@@ -77,40 +80,34 @@ class TrackerBank:
 
     def snapshot(self) -> bytes:
         """Everything needed to go on exactly here after a restart."""
-        header = {"format": _FORMAT, "trackers": self._version, "settings": self._settings()}
         states = {camera: tracker.state() for camera, tracker in self._cameras.items()}
-        return json.dumps(header).encode() + b"\n" + pickle.dumps(states, protocol=5)
+        whole = {"trackers": self._version, "settings": self._settings(), "cameras": states}
+        return sealed(_FORMAT, json.dumps(whole).encode())
 
     def restore(self, snapshot: bytes) -> tuple[str, ...]:
         """Go on where `snapshot` was taken: open tracks keep their ids, new ones are named with this boot.
 
         Returns the ids of open tracks whose camera is gone. Raises `StoreError` when the snapshot is damaged or made
-        by other settings or another version of the library: then begin anew and close all open tracklets.
+        by other settings or another version of the library; nothing has changed then: begin anew and close all open
+        tracklets.
         """
-        head, _, body = snapshot.partition(b"\n")
         try:
-            header = json.loads(head)
-        except ValueError:
-            raise StoreError("the stored tracks are damaged: no header; tracking begins anew") from None
-        expected = {"format": _FORMAT, "trackers": self._version}
-        found = {key: header.get(key) for key in expected} if isinstance(header, dict) else {}
-        if found != expected:
-            raise StoreError(f"the stored tracks are of {found}, expected {expected}; tracking begins anew")
-        current, stored = self._settings(), header.get("settings", {})
-        if not isinstance(stored, dict):
-            raise StoreError("the stored tracks are damaged: no settings; tracking begins anew")
-        changed = [camera for camera in current if stored.get(camera, current[camera]) != current[camera]]
-        if changed:
-            raise StoreError(f"the track settings of {', '.join(changed)} changed; tracking begins anew")
-        try:
-            states = _Unpickler(io.BytesIO(body)).load()
-        except Exception as error:  # pickle raises nearly anything on damaged bytes
-            raise StoreError(f"the stored tracks are damaged ({error}); tracking begins anew") from None
-        for camera, tracker in self._cameras.items():
-            if camera in states:
-                tracker.resume(states[camera])
-        gone = [state for camera, state in states.items() if camera not in self._cameras]
-        return tuple(name for state in gone for names in state["names"] for name in names.values())
+            stored = json.loads(unsealed(snapshot, _FORMAT))
+            found, current = stored["settings"], self._settings()
+            if stored["trackers"] != self._version:
+                raise ValueError(f"they are of trackers {stored['trackers']}, this is {self._version}")
+            changed = [camera for camera in current if found.get(camera, current[camera]) != current[camera]]
+            if changed:
+                raise ValueError(f"the track settings of {', '.join(changed)} changed")
+            resumed = {camera: tracker.read(stored["cameras"][camera]) for camera, tracker in self._cameras.items()
+                       if camera in stored["cameras"]}  # fmt: skip
+            gone = [state for camera, state in stored["cameras"].items() if camera not in self._cameras]
+            lost = tuple(str(name) for state in gone for names in state["names"] for name in names.values())
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"the stored tracks are unusable ({error}); tracking begins anew") from None
+        for camera, state in resumed.items():
+            self._cameras[camera].resume(state)
+        return lost
 
     def _settings(self) -> dict[str, str]:
         return {camera: tracker.fingerprint for camera, tracker in self._cameras.items()}
@@ -157,16 +154,26 @@ class CameraTracker:
         return self._restart() if silent and any(self._names) else []
 
     def state(self) -> dict[str, Any]:
+        """As values for JSON, which keeps floats to the last bit."""
         return {
-            "libraries": self._libraries,
-            "names": self._names,
+            "libraries": [_library_state(library) for library in self._libraries],
+            "names": [{str(number): name for number, name in names.items()} for names in self._names],
             "counter": self._counter,
             "last_s": self._last_s,
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        self._libraries, self._names = state["libraries"], state["names"]
-        self._counter, self._last_s = state["counter"], state["last_s"]
+    def read(self, state: dict[str, Any]) -> _Resumed:
+        """What `state` was made of. Raises ValueError, TypeError or KeyError when it does not fit."""
+        libraries = self._fresh()
+        for library, stored in zip(libraries, state["libraries"], strict=True):
+            _set_library_state(library, stored)
+        names = [{int(number): str(name) for number, name in names.items()} for names in state["names"]]
+        if len(names) != len(libraries):
+            raise ValueError(f"{len(names)} groups of names, expected {len(libraries)}")
+        return _Resumed(libraries, names, int(state["counter"]), _time(state["last_s"]))
+
+    def resume(self, state: _Resumed) -> None:
+        self._libraries, self._names, self._counter, self._last_s = state
 
     def _fresh(self) -> list[Any]:
         from trackers import ByteTrackTracker  # takes a second or two: supervision and matplotlib come with it
@@ -202,14 +209,53 @@ class CameraTracker:
         return [names.pop(number) for number in [number for number in names if number not in alive]]
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads only what a snapshot holds: the library's objects and numpy arrays."""
+class _Resumed(NamedTuple):
+    """The tracks of one camera as they were, read and found good."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        arrays = module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "_frombuffer", "scalar")
-        if module.startswith("trackers.") or arrays:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"unexpected {module}.{name}")
+    libraries: list[Any]
+    names: list[dict[int, str]]
+    counter: int
+    last_s: float | None
+
+
+def _library_state(library: Any) -> dict[str, Any]:
+    return {
+        "next_id": library._next_track_id,
+        "last_s": library._last_timestamp,
+        "tracks": [
+            {
+                **{name: int(getattr(track, name)) for name in _COUNTS},
+                "unseen_s": float(track.time_since_update_seconds),
+                "state": track.state_estimator.kf.state.ravel().tolist(),
+                "covariance": track.state_estimator.kf.state_covariance.ravel().tolist(),
+            }
+            for track in library.tracks
+        ],
+    }
+
+
+def _set_library_state(library: Any, stored: dict[str, Any]) -> None:
+    """A fresh library becomes the one that `stored` describes. Noise and motion follow from its settings."""
+    from trackers.core.bytetrack.tracklet import ByteTrackTracklet
+
+    library._next_track_id, library._last_timestamp = int(stored["next_id"]), _time(stored["last_s"])
+    for values in stored["tracks"]:
+        state = np.array(values["state"], np.float64).reshape(_STATE, 1)
+        covariance = np.array(values["covariance"], np.float64).reshape(_STATE, _STATE)
+        if not (np.isfinite(state).all() and np.isfinite(covariance).all()):
+            raise ValueError("a track that is nowhere")
+        track = ByteTrackTracklet(state[:4, 0], library.state_estimator_class)
+        for name in _COUNTS:
+            setattr(track, name, int(values[name]))
+        track.time_since_update_seconds = _time(values["unseen_s"]) or 0.0
+        track.state_estimator.kf.state, track.state_estimator.kf.state_covariance = state, covariance
+        library.tracks.append(track)
+
+
+def _time(stored: float | None) -> float | None:
+    if stored is not None and not math.isfinite(stored):
+        raise ValueError(f"a time of {stored}")
+    return None if stored is None else float(stored)
 
 
 def _wrap(detections: Detections, chosen: Any) -> Any:

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from edge_app.errors import StoreError
-from edge_app.perception.area import Polygon, standing
-from edge_app.settings import Settings
+from edge_app.perception.area import standing
+from edge_app.settings import Polygon, Settings
+from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Floats, Frame, Tracklet, Tracks, View
 
-_FORMAT = "crosslane.tracklets/1"
+_FORMAT = "crosslane.tracklets/2"
 _ROW = 5  # time, x1, y1, x2, y2
 _STORED = 32  # embeddings kept of an open track; the weakest gives way
 
@@ -30,15 +31,8 @@ _STORED = 32  # embeddings kept of an open track; the weakest gives way
 class Zone(Settings):
     """A named area of a camera's picture."""
 
-    polygon: Polygon = Field(min_length=3)
+    polygon: Polygon
     """Corners x, y as shares of the frame's width and height, 0 to 1."""
-
-    @field_validator("polygon")
-    @classmethod
-    def _shares(cls, polygon: Polygon) -> Polygon:
-        if any(not 0 <= value <= 1 for corner in polygon for value in corner):
-            raise ValueError("corners are shares of the frame: 0 to 1")
-        return polygon
 
 
 class TrackletSettings(Settings):
@@ -74,6 +68,7 @@ class _Open:
     path: array[float] = field(default_factory=lambda: array("d"))  # rows of time, x1, y1, x2, y2
     qualities: list[float] = field(default_factory=list)
     embeddings: list[Floats] = field(default_factory=list)  # (D,) float32 unit vectors
+    embedder: tuple[str, int] | None = None  # version and dimension of all of them; None before the first
 
 
 class TrackletBuilder:
@@ -89,15 +84,13 @@ class TrackletBuilder:
         """`zones`: camera → zone name → area. Call `use_embedder` before the first `add_views`."""
         self._node, self._class_names, self._zones, self._settings = node, class_names, zones, settings
         self._open: dict[str, _Open] = {}
-        self._version, self._dimension = "none", 0
+        self._embedder = ("none", 0)
         self.dropped = 0  # tracks that were too short, since the start
 
     def use_embedder(self, version: str, dimension: int) -> None:
-        """Embeddings are of this version from now on; those of another are forgotten, never mixed."""
-        if (version, dimension) != (self._version, self._dimension):
-            for track in self._open.values():
-                track.qualities, track.embeddings = [], []
-        self._version, self._dimension = version, dimension
+        """Views are embedded by this version from now on. A track that has views of another one ends as a passage of
+        that one: views of two versions are never mixed, and which it was seen by first is what it can be found by."""
+        self._embedder = (version, dimension)
 
     @property
     def open_tracks(self) -> int:
@@ -117,11 +110,13 @@ class TrackletBuilder:
             self._extend(open_, seen)
 
     def add_views(self, views: list[View], embeddings: Floats) -> None:
-        """M views and their embeddings (M, D) float32, unit rows. Views of tracks already closed are ignored."""
+        """M views and their embeddings (M, D) float32, unit rows. Views of tracks already closed are ignored, and
+        those of tracks that another embedder has seen."""
         for view, embedding in zip(views, embeddings, strict=True):
             track = self._open.get(view.track)
-            if track is None:
+            if track is None or track.embedder not in (None, self._embedder):
                 continue
+            track.embedder = self._embedder
             track.qualities.append(view.quality)
             track.embeddings.append(np.array(embedding, np.float32))
             if len(track.qualities) > _STORED:
@@ -159,26 +154,20 @@ class TrackletBuilder:
         tracks, blocks = [], []
         for name, track in self._open.items():
             tracks.append([name, track.camera, track.size, track.first, track.last, track.count, track.votes,
-                           track.stride, len(track.path), track.qualities])  # fmt: skip
+                           track.stride, len(track.path), track.qualities, track.embedder])  # fmt: skip
             blocks += [track.path.tobytes(), *(row.tobytes() for row in track.embeddings)]
-        header = {"format": _FORMAT, "version": self._version, "dimension": self._dimension, "tracks": tracks}
-        return json.dumps(header).encode() + b"\n" + b"".join(blocks)
+        return sealed(_FORMAT, json.dumps(tracks).encode() + b"\n" + b"".join(blocks))
 
     def restore(self, snapshot: bytes) -> None:
-        """Go on where `snapshot` was taken; `use_embedder` afterwards drops embeddings of another version.
+        """Go on where `snapshot` was taken; tracks stay with the embedder that saw them.
 
         Raises `StoreError` when it is damaged or of another format; nothing has changed then.
         """
-        head, _, body = snapshot.partition(b"\n")
         try:
-            header = json.loads(head)
-            if header["format"] != _FORMAT:
-                raise ValueError(f"format {header['format']!r}, expected {_FORMAT!r}")
-            version, dimension = str(header["version"]), int(header["dimension"])
-            restored = _read_tracks(header["tracks"], body, dimension)
-        except (ValueError, KeyError, TypeError) as error:
+            head, _, body = unsealed(snapshot, _FORMAT).partition(b"\n")
+            self._open = _read_tracks(json.loads(head), body)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise StoreError(f"the stored tracklets are unusable ({error}); they begin anew") from None
-        self._version, self._dimension, self._open = version, dimension, restored
 
     def _extend(self, track: _Open, seen: tuple[float, ...]) -> None:
         track.last = seen
@@ -198,6 +187,7 @@ class TrackletBuilder:
             path = path[np.linspace(0, len(path) - 1, settings.maximum_path).round().astype(int)]
         move = displacement(path[:, 1:])
         spacing = (track.last[0] - track.first[0]) / max(track.count - 1, 1)
+        version, dimension = track.embedder or self._embedder
         rows = diverse(track.embeddings, track.qualities, settings.maximum_embeddings)
         embeddings = [track.embeddings[row] for row in rows]
         diagonal = float(np.median(np.hypot(path[:, 3] - path[:, 1], path[:, 4] - path[:, 2])))
@@ -214,11 +204,12 @@ class TrackletBuilder:
             entry_zone=self._zone(track, track.first[1:], (-move[0], -move[1])),
             exit_zone=self._zone(track, track.last[1:], move),
             heading_rad=math.atan2(move[1], move[0]) if moved else math.nan,
-            embeddings=np.array(embeddings, np.float32).reshape(len(rows), self._dimension),
+            embeddings=np.array(embeddings, np.float32).reshape(len(rows), dimension),
             qualities=np.array([track.qualities[row] for row in rows], np.float32),
-            embedding_version=self._version,
+            embedding_version=version,
             path_times_s=path[:, 0].copy(),
             path_boxes=path[:, 1:].astype(np.float32),
+            frame_px=track.size,
         )
 
     def _zone(self, track: _Open, box: tuple[float, ...], outwards: tuple[float, float]) -> str:
@@ -274,17 +265,21 @@ def frame_edge(box: tuple[float, ...], size: tuple[int, int], outwards: tuple[fl
     return max(close, key=lambda edge: (pull[edge], -gaps[edge])) if close else "inside"
 
 
-def _read_tracks(rows: list[Any], body: bytes, dimension: int) -> dict[str, _Open]:
+def _read_tracks(rows: list[Any], body: bytes) -> dict[str, _Open]:
     tracks, place = {}, 0
-    for name, camera, size, first, last, count, votes, stride, length, qualities in rows:
+    for name, camera, size, first, last, count, votes, stride, length, qualities, embedder in rows:
         path = array("d", body[place : place + 8 * length])
         place += 8 * length
-        block = np.frombuffer(body, np.float32, len(qualities) * dimension, place).reshape(-1, dimension)
+        dimension = embedder[1] if embedder else 0
+        block = np.frombuffer(body, np.float32, len(qualities) * dimension, place).reshape(len(qualities), dimension)
         place += block.nbytes
-        if len(path) != length or length % _ROW:
+        times = [*first, *last, *path, *qualities]
+        if len(path) != length or length % _ROW or not length or len(first) != _ROW or len(last) != _ROW:
             raise ValueError("the snapshot is too short")
-        tracks[name] = _Open(camera, tuple(size), tuple(first), tuple(last), count, votes, stride, path,
-                             qualities, [row.copy() for row in block])  # fmt: skip
+        if not np.isfinite(times).all() or not np.isfinite(block).all() or min(stride, count, *size) < 1 or not votes:
+            raise ValueError(f"the track {name} is nowhere")
+        tracks[name] = _Open(camera, tuple(size), tuple(first), tuple(last), count, votes, stride, path, qualities,
+                             [row.copy() for row in block], (embedder[0], dimension) if embedder else None)  # fmt: skip
     if place != len(body):
         raise ValueError("the snapshot has another length than its header says")
     return tracks

@@ -29,7 +29,7 @@ MARGIN, GAP = 44, 22
 CARD_WIDTH, CARD_HEIGHT = 384, 206
 WELL_WIDTH, WELL_HEIGHT = 145, 116  # where a picture lies
 PADDING = 16
-TITLE_HEIGHT, HEADING_HEIGHT = 118, 50
+TITLE_HEIGHT, HEADING_HEIGHT, LINE_HEIGHT = 118, 50, 26
 
 COLOURS: dict[Verdict | None, str] = {
     "right": style.RIGHT,
@@ -88,9 +88,18 @@ def pairs_of(
 
 
 def contact_sheet(
-    pairs: Sequence[Pair], path: Path, title: str = "Seen again", subtitle: str = "", limit: int = COLUMNS * ROWS
+    pairs: Sequence[Pair],
+    path: Path,
+    title: str = "Seen again",
+    subtitle: str = "",
+    limit: int = COLUMNS * ROWS,
+    *,
+    why: Sequence[str] = (),
 ) -> None:
-    """Draw at most `limit` pairs as a PNG; which ones, see `choose`. Raises StoreError when it cannot be written."""
+    """Draw at most `limit` pairs as a PNG; which ones, see `choose`. Raises StoreError when it cannot be written.
+
+    `why`: lines that say why nothing was matched, drawn where there is no pair.
+    """
     chosen = choose(pairs, limit)
     groups: dict[Verdict | None, list[Pair]] = {verdict: [] for verdict in ("right", None, "wrong", "missed")}
     for pair in chosen:
@@ -99,11 +108,13 @@ def contact_sheet(
     rows = sum(-(-len(group) // COLUMNS) for _, group in shown)
     height = TITLE_HEIGHT + len(shown) * HEADING_HEIGHT + rows * (CARD_HEIGHT + GAP) + MARGIN
     width = 2 * MARGIN + COLUMNS * CARD_WIDTH + (COLUMNS - 1) * GAP
-    figure, axes = style.pixel_canvas(width, max(height, 300))
+    figure, axes = style.pixel_canvas(width, max(height, 300 if shown else 240 + LINE_HEIGHT * len(why)))
     style.write(axes, (MARGIN, 66), title, 34, weight="bold")
     style.write(axes, (MARGIN, 98), subtitle, 16, style.MUTED)
     if not shown:
         style.write(axes, (MARGIN, 180), "Nothing was matched.", 20, style.MUTED)
+        for number, line in enumerate(why, start=1):
+            style.write(axes, (MARGIN, 190 + LINE_HEIGHT * number), line, 16, style.MUTED)
     top = float(TITLE_HEIGHT)
     for verdict, group in shown:
         total = sum(pair.verdict == verdict for pair in pairs)

@@ -25,3 +25,12 @@ _BACKENDS: dict[str, Callable[[Path, EngineSettings, Callable[[], float]], Engin
 def open_engine(path: Path, settings: EngineSettings, clock: Callable[[], float] = time.perf_counter) -> Engine:
     """Load a model. `clock` gives monotonic seconds for `busy_s`. Raises `ModelError`."""
     return _BACKENDS[settings.backend](path, settings, clock)
+
+
+def build_ahead(path: Path, settings: EngineSettings) -> None:
+    """What takes minutes and has a time limit of its own, done before a model is tried: TensorRT's engine. Raises
+    `ModelError` or `StoreError`."""
+    if settings.backend == "tensorrt":
+        from edge_app.runtime.tensorrt import build_for
+
+        build_for(path, settings)

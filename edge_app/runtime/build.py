@@ -13,14 +13,9 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import importlib
-import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +26,8 @@ from pydantic import BaseModel
 
 from edge_app.contract.archive import digest_of, sync_folder
 from edge_app.errors import ModelError, StoreError
+from edge_app.runtime import private
+from edge_app.runtime.child import Ending, run_child
 
 _INSTALL = (
     "on a Jetson it comes with JetPack (make the environment with --system-site-packages); "
@@ -95,7 +92,7 @@ def build_engine(request: BuildRequest, report: Callable[[str], None] = lambda _
     begin = time.monotonic()
     key = engine_key(request)
     with _disk_errors(request.folder):
-        request.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(request.folder)
         with _locked(request.folder / ".lock"):
             path = request.folder / f"{key.name}.engine"
             if (problem := engine_problem(path, key)) is None:
@@ -206,12 +203,7 @@ def _build(request: BuildRequest, key: EngineKey, path: Path, report: Callable[[
         path.with_suffix(".json").unlink(missing_ok=True)
         partial.replace(path)
         description = EngineDescription(key=key, size_bytes=size, sha256=sha256).model_dump_json(indent=1)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.json.partial")
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(description + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path.with_suffix(".json"))
+        private.write_file(path.with_suffix(".json"), description.encode() + b"\n")
         sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
@@ -219,57 +211,27 @@ def _build(request: BuildRequest, key: EngineKey, path: Path, report: Callable[[
 
 def _run_child(task: dict[str, Any], request: BuildRequest, report: Callable[[str], None]) -> None:
     """Raises `ModelError` with the child's own words, or with how it ended."""
-    root = str(Path(__file__).resolve().parents[2])  # so that the child finds this package from any folder
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
-    command = [sys.executable, "-m", "edge_app.runtime.build_child", json.dumps(task)]
-    noise: deque[str] = deque(maxlen=5)
-    done = late = False
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-    ) as child:
+    done = False
 
-        def stop() -> None:
-            nonlocal late
-            late = True
-            child.kill()
+    def hear(said: dict[str, str]) -> None:
+        nonlocal done
+        if "error" in said:
+            raise ModelError(f"{request.onnx}: {said['error']}")
+        if "progress" in said:
+            report(said["progress"])
+        done |= "done" in said
 
-        timer = threading.Timer(request.timeout_s, stop)
-        timer.start()
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                said = _message(line)
-                if "error" in said:
-                    raise ModelError(f"{request.onnx}: {said['error']}")
-                if "progress" in said:
-                    report(said["progress"])
-                done |= "done" in said
-                if not said and line.strip():
-                    noise.append(line.strip())
-            child.wait()
-        finally:
-            timer.cancel()
-            child.kill()
+    ending = run_child("edge_app.runtime.build_child", task, request.timeout_s, hear)
     if not done:
-        raise ModelError(f"{request.onnx}: {_how_it_ended(child.returncode, late, request.timeout_s, noise)}")
+        raise ModelError(f"{request.onnx}: {_in_words(ending, request.timeout_s)}")
 
 
-def _message(line: str) -> dict[str, str]:
-    """What the child says on purpose; the libraries in it print what they like."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _how_it_ended(code: int, late: bool, timeout_s: float, noise: deque[str]) -> str:
-    if late:
+def _in_words(ending: Ending, timeout_s: float) -> str:
+    if ending.late:
         return f"the builder was stopped after {timeout_s:.0f} s; give it more time or a smaller max_batch"
-    if code == -signal.SIGKILL:
+    if ending.code == -signal.SIGKILL:
         return "the builder was killed, most likely for memory: close other programs or lower memory_bytes or max_batch"
-    how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-    return f"the builder {how}" + (f"; its last words: {' | '.join(noise)}" if noise else "")
+    return f"the builder {ending}"
 
 
 def _remove_outdated(folder: Path, key: EngineKey) -> None:
@@ -285,7 +247,7 @@ def _remove_outdated(folder: Path, key: EngineKey) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """One builder at a time in a folder; a second one waits, and then finds the engine."""
-    with path.open("w") as file:
+    with private.open_file(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -13,18 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edge_app.runtime.child import die_with_parent, say
+from edge_app.runtime.private import open_file
+
 
 class BuildError(Exception):
     """Why there is no engine, in plain words."""
-
-
-def say(kind: str, text: str) -> bool:
-    """False when the one who asked for the engine is gone."""
-    try:
-        print(json.dumps({kind: text}), flush=True)
-    except BrokenPipeError:
-        return False
-    return True
 
 
 def build(trt: Any, task: dict[str, Any]) -> None:
@@ -97,7 +91,7 @@ def _add_profile(builder: Any, network: Any, config: Any, max_batch: int) -> Non
 
 
 def _write(path: Path, content: Any) -> None:
-    with path.open("wb") as file:
+    with open_file(path) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -146,6 +140,7 @@ def _monitor(trt: Any) -> Any:
 
 
 def main() -> None:
+    die_with_parent()
     task = json.loads(sys.argv[1])
     try:
         build(importlib.import_module(task["module"]), task)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from edge_app.contract.preprocess import InputSpec
 from edge_app.errors import ModelError
-from edge_app.settings import Settings
+from edge_app.settings import FilePath, Settings
 
 
 class EngineSettings(Settings):
@@ -26,18 +26,22 @@ class EngineSettings(Settings):
     """`onnx`: ONNX Runtime, on any machine. `tensorrt`: an engine for this machine's GPU, built at first."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers, preferred first."""
-    threads: int = Field(default=1, ge=0)
+    threads: int = Field(default=1, ge=0, le=1024)
     """Threads inside one run; 0 takes one per core. Small models gain little from more than one."""
     spin: bool = False
     """Let waiting threads spin: shorter runs with several threads, for about twice the processor time."""
-    engines: Path = Path("state/engines")
+    engines: FilePath = Path("state/engines")
     """TensorRT: the folder of built engines. Made when it is missing."""
     max_batch: int = Field(default=16, gt=0, le=1024)
     """TensorRT: the largest batch of the engine; larger ones are run in turns."""
     precision: Literal["as-exported", "int8", "fp16", "fp32"] = "as-exported"
     """TensorRT: part of the engine's name; a bundle says it itself. The model file decides how it computes."""
-    scratch_mib: int = Field(default=1024, ge=16)
+    scratch_mib: int = Field(default=1024, ge=16, le=1_000_000)
     """TensorRT: memory that the engine's layers may use for scratch."""
+    trial_s: float = Field(default=60.0, gt=0, le=3600)
+    """A model that is new here is loaded and run in a process of its own first, and refused when that takes longer."""
+    trial_mib: int = Field(default=4096, ge=256, le=1_000_000)
+    """Memory that it may use there, with ONNX Runtime on the processor."""
     cuda_graphs: int = Field(default=0, ge=0, le=64)
     """TensorRT: batches of up to this size run as CUDA graphs where that is faster; each takes scratch memory again."""
 

@@ -113,6 +113,8 @@ def _port(value: Any, path: Path) -> Port:
 def _reason(error: Exception) -> str:
     """ONNX Runtime's text without its prefix `[ONNXRuntimeError] : 7 : X : Load model from … failed:`."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if re.search(r"AllocateRaw|bad_alloc|allocate memory", text):
+        return "there is not enough memory for it"
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"^Load model from .*? failed:", "", text)
     return text[:200].strip().rstrip(".")

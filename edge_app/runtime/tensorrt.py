@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.errors import ModelError
-from edge_app.runtime.build import BuildRequest, build_engine, find_tensorrt, local_device
+from edge_app.runtime.build import BuildRequest, BuiltEngine, build_engine, find_tensorrt, local_device
 from edge_app.runtime.build_child import make_logger
 from edge_app.runtime.cuda_graph import CudaGraph, NotRecordedError, is_faster, open_driver
 from edge_app.runtime.engine import EngineSettings, Port
@@ -38,6 +38,17 @@ log = logging.getLogger(__name__)
 def open_tensorrt(path: Path, settings: EngineSettings, clock: Callable[[], float]) -> TensorrtEngine:
     """Build the engine of an ONNX file for this GPU, or find it built, and load it. Raises `ModelError`."""
     cuda = _pycuda()
+    built = build_for(path, settings)
+    libraries = Libraries(find_tensorrt(None, local_device()), cuda, open_driver() if settings.cuda_graphs else None)
+    try:
+        return TensorrtEngine(built.path, libraries, clock, settings.cuda_graphs)
+    except EngineNotLoadedError:
+        built.path.with_suffix(".json").unlink(missing_ok=True)  # so that the next start builds it again
+        raise
+
+
+def build_for(path: Path, settings: EngineSettings) -> BuiltEngine:
+    """The engine of an ONNX file for this GPU, built now or before. Raises `ModelError` or `StoreError`."""
     request = BuildRequest(
         path,
         settings.engines,
@@ -45,13 +56,7 @@ def open_tensorrt(path: Path, settings: EngineSettings, clock: Callable[[], floa
         max_batch=settings.max_batch,
         memory_bytes=settings.scratch_mib << 20,
     )
-    built = build_engine(request, log.info)
-    libraries = Libraries(find_tensorrt(None, local_device()), cuda, open_driver() if settings.cuda_graphs else None)
-    try:
-        return TensorrtEngine(built.path, libraries, clock, settings.cuda_graphs)
-    except EngineNotLoadedError:
-        built.path.with_suffix(".json").unlink(missing_ok=True)  # so that the next start builds it again
-        raise
+    return build_engine(request, log.info)
 
 
 class EngineNotLoadedError(ModelError):

@@ -66,6 +66,7 @@ def _tracklet(world: World, node: str, passage: Passage, rng: np.random.Generato
         embedding_version=VERSION,
         path_times_s=times,
         path_boxes=boxes,
+        frame_px=(spec.width_px, spec.height_px),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from edge_app.errors import SourceError
 from edge_app.sources.base import Source
+from edge_app.sources.rtsp import refuse_endless_redirects
 from edge_app.sources.settings import CameraSettings
 
 __all__ = ["CameraSettings", "Source", "check_source", "open_source"]
@@ -28,6 +29,8 @@ def open_source(settings: CameraSettings, after_s: float | None = None, clock: C
         "gst": _gstreamer,
         "csi": _gstreamer,
     }
+    if settings.scheme in ("rtsp", "rtsps"):
+        refuse_endless_redirects(settings)
     return opener[settings.scheme](settings, after_s, clock)
 
 

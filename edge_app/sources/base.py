@@ -12,7 +12,7 @@ class Source(Protocol):
 
     `read` blocks until the next frame, returns None at the end of a recording, and raises `SourceError` when the
     camera cannot be opened or read; after an error the caller closes the source and may open a new one. The thread
-    that reads also closes. A source that can meet damaged data counts what it skipped in an attribute `corrupt`.
+    that reads also closes. A source that can meet damaged data counts what it leaves out in an attribute `losses`.
     """
 
     def read(self) -> Frame | None: ...

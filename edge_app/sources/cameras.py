@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -10,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
+from edge_app.clock import STEP_S
 from edge_app.errors import ConfigurationError
 from edge_app.sources import open_source as open_camera
+from edge_app.sources import together
 from edge_app.sources.clock import SteadyClock
 from edge_app.sources.live import LiveCamera, Opener
 from edge_app.sources.lockstep import RecordedCamera, merged_ticks
@@ -33,7 +36,8 @@ class Cameras:
 
     live      One thread per camera; a tick holds the newest frame of every camera that has one. Older frames are
               dropped and counted; a camera that fails is opened again, for ever, without holding the others.
-              Recordings are paced together by `speed` (None: as fast as they can be read) and end by themselves.
+              Recordings are paced together by `speed` (None: as fast as they can be read) and end by themselves;
+              beside live cameras they play as if they happened now, from their beginning.
     lockstep  Recordings and simulations only, merged by capture time into ticks of `tick_s`: deterministic, nothing
               dropped, as fast as the pipeline takes them, or paced by `speed`.
 
@@ -70,6 +74,10 @@ class Cameras:
             return
         recordings = [source.id for source in sources if not source.is_live]
         self._all_recorded = len(recordings) == len(sources)
+        beside_live = not self._all_recorded
+        if beside_live and recordings:
+            self._speed = 1.0
+            log.info("%s: played in real time, as if it happened now, beside live cameras", ", ".join(recordings))
         self._playhead = Playhead(recordings, self._speed, self._clock.monotonic) if self._speed else None
         rng = rng or random.Random()
         self._live = [
@@ -80,7 +88,8 @@ class Cameras:
                 self._clock,
                 rng=rng,
                 playhead=self._playhead,
-                after_s=None if source.is_live else resume.get(source.id),
+                as_now=beside_live,
+                after_s=None if beside_live else resume.get(source.id),
             )
             for source in sources
         ]
@@ -91,7 +100,8 @@ class Cameras:
 
         `resume_at`: the `now` that was worked on last; in lockstep the next tick follows it, with or without frames.
 
-        `now` never goes backwards and is never before a frame of its tick. Live cameras give a tick at least every
+        `now` is never before a frame of its tick, and goes backwards only when the clock of live cameras returns from a
+        wrong time (`SteadyClock`). Live cameras give a tick at least every
         half second, with or without frames, so that the pipeline can look after its clocks and at `states()`.
         """
         for camera in self._all:
@@ -115,14 +125,21 @@ class Cameras:
 
     def _live_ticks(self, stop: threading.Event) -> Iterator[Tick]:
         now_s: float | None = None
+        returns = self._clock.returns
         while not stop.is_set():
             with self._news:
                 self._news.wait_for(self._something_new, timeout=_HOUSEKEEPING_S)
                 finished = all(camera.finished for camera in self._live)
                 frames = [frame for camera in self._live if (frame := camera.take()) is not None]
+                for camera in self._live:
+                    camera.look()
             if finished and not frames:
                 return
-            moments = [now_s, self._now_s(), *(frame.time_s for frame in frames)]
+            clock_s = self._now_s()
+            if self._clock.returns != returns and clock_s is not None:  # capture time goes back, this once
+                returns, now_s = self._clock.returns, None
+                frames = [frame for frame in frames if frame.time_s <= clock_s + STEP_S]
+            moments = [now_s, clock_s, *(frame.time_s for frame in frames)]
             known = [moment for moment in moments if moment is not None]
             if known:  # recordings that have not shown a frame yet have no time
                 now_s = max(known)
@@ -148,19 +165,13 @@ class Cameras:
             yield now_s, frames
 
 
-def _refuse_impossible(sources: Sequence[CameraSettings], mode: str) -> None:
-    problems = []
+def _refuse_impossible(sources: Sequence[CameraSettings], mode: Literal["live", "lockstep"]) -> None:
     ids = [source.id for source in sources]
-    problems += [
+    found = [
         f"camera id {camera} is used {ids.count(camera)} times" for camera in sorted(set(ids)) if ids.count(camera) > 1
     ]
     if not sources:
-        problems.append("no camera is configured")
-    if mode == "lockstep":
-        problems += [
-            f"camera {source.id} ({source.source}) is live; lockstep plays recordings and sim:// only"
-            for source in sources
-            if source.is_live
-        ]
-    if problems:
-        raise ConfigurationError(problems, "cameras")
+        found.append("no camera is configured")
+    found += together.problems(sources, mode, os.environ)
+    if found:
+        raise ConfigurationError(found, "cameras")

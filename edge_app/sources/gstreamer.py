@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-from edge_app.sources.settings import REFUSED_LOGIN, CameraSettings
+from edge_app.errors import SourceError
+from edge_app.sources.settings import NO_SUCH_STREAM, REFUSED_LOGIN, REFUSED_USER, CameraSettings, csi_numbers
 from edge_app.sources.timeline import FrameGate, LiveTimeline
 from edge_app.types import Frame, Image
 
 _APPSINK = "appsink name=frames max-buffers=1 drop=true sync=false"
 _POLL_S = 0.1
+_ANSWER = re.compile(r"^(.*) \((\d\d\d)\)\s*$", re.MULTILINE)  # how rtspsrc quotes a camera
 
 # Jetson's own elements leave pictures in device memory (NVMM); nvvidconv brings them to the processor as BGRx.
 _FROM_DEVICE = "nvvidconv ! video/x-raw,format=BGRx"
-_FROM_MEMORY = "videoconvert ! video/x-raw,format=BGRx"
-
-_CSI_DEFAULTS = {"width": 1920, "height": 1080, "fps": 30, "flip": 0}
+_FROM_MEMORY = "videoconvert ! videoscale ! video/x-raw,format=BGRx,pixel-aspect-ratio=1/1"
+# a recording says how it is to be turned; cameras do not, and the element cannot turn what lies in device memory
+_UPRIGHT = "videoconvert ! videoflip video-direction=auto"
 
 
 def pipeline_text(settings: CameraSettings, hardware: bool = True) -> str:
     """The pipeline in gst-launch notation; it ends in an appsink named `frames` that keeps the newest picture only.
 
     rtsp:// has an rtspsrc named `camera`, whose address and login are set as properties, so that no text ever
-    holds a password. `hardware=False` takes FFmpeg's H.264 decoder instead of NVDEC. SourceError for a csi://
-    address that is not csi://<sensor>?width=…&height=…&fps=…&flip=….
+    holds a password. `hardware=False` takes FFmpeg's H.264 decoder instead of NVDEC.
     """
     if settings.scheme == "gst":
-        return f"{settings.source[len('gst://') :]} ! {_FROM_MEMORY} ! {_APPSINK}"
+        return f"{settings.source[len('gst://') :]} ! {_UPRIGHT} ! {_FROM_MEMORY} ! {_APPSINK}"
     if settings.scheme == "csi":
         return f"{_csi_text(settings)} ! {_FROM_DEVICE} ! {_APPSINK}"
     # parsebin finds depayloader and parser of H.264 and H.265 alike
@@ -38,15 +39,11 @@ def pipeline_text(settings: CameraSettings, hardware: bool = True) -> str:
 
 
 def _csi_text(settings: CameraSettings) -> str:
-    parts = urlsplit(settings.source)
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    numbers = {**_CSI_DEFAULTS, **{key: int(value) if value.isdigit() else -1 for key, value in given.items()}}
-    if set(numbers) != set(_CSI_DEFAULTS) or min(numbers.values()) < 0 or not parts.netloc.isdigit():
-        raise settings.failure("expected csi://<sensor number>?width=1920&height=1080&fps=30&flip=0, whole numbers")
+    csi = csi_numbers(settings.source)
     return (
-        f"nvarguscamerasrc sensor-id={parts.netloc} ! "
-        f"video/x-raw(memory:NVMM),width={numbers['width']},height={numbers['height']},framerate={numbers['fps']}/1 ! "
-        f"nvvidconv flip-method={numbers['flip']}"
+        f"nvarguscamerasrc sensor-id={csi['sensor']} ! "
+        f"video/x-raw(memory:NVMM),width={csi['width']},height={csi['height']},framerate={csi['fps']}/1 ! "
+        f"nvvidconv flip-method={csi['flip']}"
     )
 
 
@@ -100,7 +97,7 @@ class GStreamerSource:
         try:
             pipeline = gst.parse_launch(text)
         except Exception as error:  # GLib.Error; gi is not imported here
-            raise self._settings.failure(f"GStreamer cannot build the pipeline: {_first_line(error)}") from None
+            raise self._settings.refusal(f"GStreamer cannot build the pipeline: {_first_line(error)}") from None
         if (camera := pipeline.get_by_name("camera")) is not None:
             camera.set_property("location", self._settings.source)
             camera.set_property("protocols", 4 if self._settings.transport == "tcp" else 1)
@@ -120,10 +117,23 @@ class GStreamerSource:
     def _raise_bus_error(self) -> None:
         message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
-            error, _ = message.parse_error()
-            if error.matches(self._gst.ResourceError.quark(), self._gst.ResourceError.NOT_AUTHORIZED):
-                raise self._settings.failure(REFUSED_LOGIN)
-            raise self._settings.failure(f"{message.src.get_name()}: {_first_line(error)}")
+            error, details = message.parse_error()
+            answer = _ANSWER.search(str(details)) if self._settings.scheme in ("rtsp", "rtsps") else None
+            if answer is None:
+                raise self._settings.failure(f"{message.src.get_name()}: {_first_line(error)}")
+            raise self._answered(answer.group(1), int(answer.group(2)))
+
+    def _answered(self, words: str, status: int) -> SourceError:
+        """What an RTSP camera's answer means, if it is not the wanted one."""
+        if status == 401:
+            return self._settings.refusal(REFUSED_LOGIN, login=True)
+        if status == 403:
+            return self._settings.refusal(REFUSED_USER, login=True)
+        if status == 404:
+            return self._settings.refusal(NO_SUCH_STREAM)
+        if 400 <= status < 500:
+            return self._settings.refusal(f"the camera refuses what it is asked for ({words}, {status})")
+        return self._settings.failure(f"the camera answers {words} ({status})")
 
     def _refuse_end(self) -> None:
         if self._settings.scheme in ("rtsp", "rtsps"):
@@ -164,7 +174,7 @@ def _load(settings: CameraSettings) -> Any:
         gi.require_version("GstApp", "1.0")
         from gi.repository import Gst, GstApp  # noqa: F401  (GstApp gives the appsink its methods)
     except (ImportError, ValueError) as error:
-        raise settings.failure(
+        raise settings.refusal(
             f"GStreamer for Python is missing ({error}); apt install python3-gi gir1.2-gstreamer-1.0 "
             "gir1.2-gst-plugins-base-1.0 and make the environment with --system-site-packages, or use "
             "`decoder: software`"

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from edge_app.errors import SourceError
-from edge_app.sources.live import Opener, corrupt_so_far
+from edge_app.sources.damage import Losses
+from edge_app.sources.live import Opener, losses_so_far
 from edge_app.sources.settings import CameraSettings
 from edge_app.sources.status import CameraStatus
 from edge_app.types import Frame
@@ -36,7 +37,8 @@ class RecordedCamera:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"recording-{settings.id}", daemon=True)
         self._opened = self._ended = False
-        self._frames = self._corrupt = 0
+        self._frames = 0
+        self._losses = Losses()
         self._last_time_s = after_s
         self._last_error: str | None = None
         self._arrivals_s: deque[float] = deque(maxlen=256)  # monotonic
@@ -69,6 +71,8 @@ class RecordedCamera:
                 log.warning("%s", item)
                 self._last_error = str(item)
             self._ended = item is None
+            for lost in self._losses.words():
+                log.warning("camera %s (%s): %s", self.settings.id, self.settings.source, lost)
             return None
         return None
 
@@ -82,10 +86,12 @@ class RecordedCamera:
             frames=self._frames,
             dropped=0,
             reconnects=0,
-            corrupt=self._corrupt,
+            corrupt=self._losses.damaged + self._losses.doubted,
             fps=(len(arrivals_s) - 1) / span_s if span_s > 0 and not over else 0.0,
             last_time_s=self._last_time_s,
             last_error=self._last_error,
+            reason=self._last_error,
+            losses=self._losses.words(),
         )
 
     def _run(self) -> None:
@@ -104,13 +110,13 @@ class RecordedCamera:
         last_s = -math.inf if self._after_s is None else self._after_s
         try:
             while not self._stop.is_set() and (frame := source.read()) is not None:
-                self._corrupt = corrupt_so_far(source)
+                self._losses = losses_so_far(source)
                 if frame.time_s <= last_s:
                     raise self.settings.failure(f"capture time went back from {last_s:.3f} s to {frame.time_s:.3f} s")
                 last_s = frame.time_s
                 self._put(frame)
         finally:
-            self._corrupt = corrupt_so_far(source)
+            self._losses = losses_so_far(source)
             source.close()
 
     def _put(self, item: Frame | SourceError | None) -> None:

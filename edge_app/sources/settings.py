@@ -7,16 +7,13 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
-from pydantic import AwareDatetime, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from edge_app.contract.envelope import SLUG_PATTERN
-from edge_app.errors import SourceError
-from edge_app.settings import Settings
+from edge_app.errors import SourceError, SourceRefusedError
+from edge_app.settings import Name, Polygon, Settings, Variable, ZoneName, beside
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Polygon = Annotated[tuple[tuple[Fraction, Fraction], ...], Field(min_length=3)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 SCHEMES = ("file", "rtsp", "rtsps", "sim", "gst", "csi")
@@ -27,6 +24,10 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "gst", "csi")
 RECORDING_START = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 REFUSED_LOGIN = "the camera refuses user name or password; check `username` and the variable named by `password_env`"
+REFUSED_USER = "the camera does not let this user see the stream"
+NO_SUCH_STREAM = "the camera answers, but has no stream of this path"
+
+CSI_DEFAULTS = {"width": 1920, "height": 1080, "fps": 30, "flip": 0}
 
 _CREDENTIALS = re.compile(r"://[^/?#\s@]*@")
 
@@ -36,17 +37,18 @@ class CameraSettings(Settings):
 
     model_config = ConfigDict(hide_input_in_errors=True)  # a rejected address may hold a password
 
-    id: str = Field(pattern=SLUG_PATTERN, max_length=32)
+    id: Name
     """Name of the camera in every message: up to 32 letters, digits and single - or _ between them."""
     source: str = Field(min_length=1)
     """A file, rtsp://…, rtsps://…, sim://…, gst://<GStreamer pipeline> or csi://<sensor>?width=…&height=…&fps=…"""
     fps: float | None = Field(default=None, gt=0, le=240)
     """Frames per second to work on, picked by capture time; empty takes every frame."""
     start_time: AwareDatetime | None = None
-    """Capture time of a recording's first frame, with its time zone; empty means 2000-01-01T00:00:00Z."""
+    """Capture time of a recording's first frame, with its time zone; empty means 2000-01-01T00:00:00Z, or now for a
+    recording that plays beside live cameras."""
     username: str | None = Field(default=None, min_length=1)
     """User name at an RTSP camera."""
-    password_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    password_env: Variable | None = None
     """Name of the environment variable with the RTSP password; the password itself never stands in a file."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How an RTSP camera sends its packets."""
@@ -62,7 +64,7 @@ class CameraSettings(Settings):
     """A live camera whose picture does not change at all for this long is reported as stalled; empty: never."""
     area: Polygon | None = None
     """The part of the picture that counts, as a polygon in fractions: leave out what is too far to be recognised."""
-    zones: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], Polygon] = Field(default_factory=dict)
+    zones: dict[ZoneName, Polygon] = Field(default_factory=dict)
     """Named polygons in fractions of width and height, where vehicles enter and leave."""
 
     @field_validator("source")
@@ -78,7 +80,15 @@ class CameraSettings(Settings):
             raise ValueError(f"expected a file or one of {', '.join(SCHEMES[1:])}://…, not {scheme}://")
         if scheme in ("rtsp", "rtsps") and not urlsplit(source).hostname:
             raise ValueError("expected rtsp://host[:port]/path, the host is missing")
+        if scheme == "csi":
+            csi_numbers(source)
         return source
+
+    @field_validator("source")
+    @classmethod
+    def _beside_the_file(cls, source: str, info: ValidationInfo) -> str:
+        plain_path = _scheme(source) == "file" and not source.lower().startswith("file://")
+        return str(beside(Path(source), info)) if plain_path and (info.context or {}).get("folder") else source
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraSettings:
@@ -118,12 +128,16 @@ class CameraSettings(Settings):
         """A SourceError that names the camera and its address, which never holds a password."""
         return SourceError(f"camera {self.id} ({self.source}): {what}")
 
+    def refusal(self, what: str, login: bool = False) -> SourceRefusedError:
+        """A SourceRefusedError in the same words; `login`: it refuses who asks."""
+        return SourceRefusedError(f"camera {self.id} ({self.source}): refused: {what}", login)
+
     def password(self) -> str | None:
         """The password from the environment; SourceError when its variable is not set."""
         if self.password_env is None:
             return None
         if self.password_env not in os.environ:
-            raise self.failure(f"the environment variable {self.password_env} (`password_env`) is not set")
+            raise self.refusal(f"the environment variable {self.password_env} (`password_env`) is not set")
         return os.environ[self.password_env]
 
     def address(self) -> str:
@@ -140,9 +154,24 @@ def _scheme(source: str) -> str:
     return match.group(1).lower() if match else "file"
 
 
+def csi_numbers(source: str) -> dict[str, int]:
+    """`sensor`, `width`, `height`, `fps` and `flip` of a csi:// address. ValueError when it is not one."""
+    parts = urlsplit(source)
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    numbers = {**CSI_DEFAULTS, **{key: int(value) if value.isdigit() else -1 for key, value in given.items()}}
+    if set(numbers) != set(CSI_DEFAULTS) or min(numbers.values()) < 0 or not parts.netloc.isdigit():
+        raise ValueError("expected csi://<sensor number>?width=1920&height=1080&fps=30&flip=0, whole numbers")
+    return {"sensor": int(parts.netloc), **numbers}
+
+
 def file_path(settings: CameraSettings) -> Path:
-    """Where a recording lies; file://… and plain paths are both understood."""
-    return Path(settings.source.removeprefix("file://")).expanduser()
+    """Where a recording lies: a plain path as it stands, or file://… with %20 for a space and so on."""
+    stands = re.sub(r"^file://(localhost(?=/))?", "", settings.source, flags=re.IGNORECASE)
+    literal = Path(stands).expanduser()
+    if stands == settings.source:
+        return literal
+    meant = Path(unquote(stands)).expanduser()
+    return literal if literal.exists() and not meant.exists() else meant  # file:// before a path as it stands
 
 
 def polygons_px(settings: CameraSettings, width_px: int, height_px: int) -> dict[str, list[tuple[float, float]]]:

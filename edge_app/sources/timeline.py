@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from edge_app.clock import STEP_S
+
 _SMALLEST_STEP_S = 1e-3  # two frames of one camera are never closer than this
 
 
@@ -36,7 +38,8 @@ class LiveTimeline:
     Timestamps are smooth where arrival times jitter, but the camera's clock drifts and its timestamps can jump. So
     the anchor follows arrival: at once when a frame would lie in the future (servers send the last seconds in one
     burst after connecting), by a thousandth when frames seem late, and in one counted step beyond `jump_s`.
-    `jump_s` is larger than the read time-out, hence a network stall alone is never mistaken for a jump.
+    `jump_s` is larger than the read time-out, hence a network stall alone is never mistaken for a jump. When our own
+    clock has returned to an earlier time, so do the times of the frames.
     """
 
     def __init__(self, jump_s: float) -> None:
@@ -48,6 +51,8 @@ class LiveTimeline:
 
     def capture_s(self, stream_s: float | None, arrival_s: float) -> float:
         """`stream_s` is None where the camera sends no timestamps; ascending by at least a millisecond."""
+        if arrival_s < self._last_arrival_s - STEP_S:
+            self._offset_s, self._last_s = None, -math.inf
         time_s = arrival_s if stream_s is None else self._anchored_s(stream_s, arrival_s)
         self._last_s = max(time_s, self._last_s + _SMALLEST_STEP_S)
         self._last_arrival_s = arrival_s

@@ -13,14 +13,14 @@ Write = Callable[..., sqlite3.Cursor]  # `execute` of a connection inside a tran
 
 # What goes first when the outbox is full; kinds not named here go last, oldest first. A confirmed match is named
 # because it is still counted in the travel times and trips of its interval. Health is never queued.
-SHEDDING_ORDER = ("match_provisional", "sighting", "match")
+SHEDDING_ORDER = ("match_provisional", "match")
 
 
 @dataclass(frozen=True, slots=True)
 class Victim:
     id: int
     kind: str
-    queued_at_s: float
+    queued_at_s: float  # in the store's own time
     bytes: int
 
 
@@ -54,7 +54,7 @@ def least_valuable(write: Write, excess_bytes: int, taken: list[Victim]) -> list
     return victims
 
 
-def account(victims: list[Victim], reason: str) -> Shed:
-    """How many of each kind, and from when to when."""
-    times_s = [victim.queued_at_s for victim in victims]
+def account(victims: list[Victim], reason: str, wall_ahead_s: float) -> Shed:
+    """How many of each kind, and from when to when in wall time, which is so far ahead of the store's."""
+    times_s = [victim.queued_at_s + wall_ahead_s for victim in victims]
     return Shed(dict(Counter(victim.kind for victim in victims)), min(times_s), max(times_s), reason)

@@ -20,12 +20,13 @@ from edge_app.runtime.build import BuildRequest, build_engine
 from trainer import checkpoint
 from trainer.errors import DataError
 from trainer.export import held_out, ladder, sensitivity
-from trainer.export.graph import half, quantized_layers
-from trainer.export.onnx import check_against_torch, rows_of, to_onnx
+from trainer.export.onnx import check_against_torch, to_onnx
 from trainer.export.quantize import choose, quantize
 from trainer.export.run import Bench, Candidate
 from trainer.export.verify import Limits, failures
-from trainer.export.weights import with_int8_weights
+from trainer.onnx_graph.nodes import half, quantized_layers
+from trainer.onnx_graph.session import rows_of
+from trainer.onnx_graph.weights import with_int8_weights
 
 DEVICE, MAX_BATCH = "sm86", 16
 IMAGES = 512  # for the ranges

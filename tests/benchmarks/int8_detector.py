@@ -31,8 +31,8 @@ from edge_app.contract.preprocess import InputSpec
 from edge_app.perception.detect import COCO_NAMES
 from trainer.detector.labels import label_text
 from trainer.export import detector as export
-from trainer.export.graph import half, quantized_layers
-from trainer.export.weights import with_int8_weights
+from trainer.onnx_graph.nodes import half, quantized_layers
+from trainer.onnx_graph.weights import with_int8_weights
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "models" / "demo_detector.onnx"
 RANGES_SEEDS, JUDGES_SEEDS = range(1900, 1904), range(2000, 2004)  # neither was trained on

@@ -19,7 +19,7 @@ import numpy as np
 from edge_app.errors import ModelError
 from edge_app.runtime import open_engine
 from edge_app.runtime.engine import EngineSettings
-from trainer.export.onnx import planes, rows_of
+from trainer.onnx_graph.session import planes, rows_of
 
 WARM, RUNS = 20, 100
 GIGA = 1e9

@@ -22,8 +22,9 @@ from edge_app.simulation.render import Renderer
 from edge_app.simulation.world import World
 from trainer.checkpoint import Model
 from trainer.data.transforms import normalise
-from trainer.export.onnx import IMAGES, grey_spec, to_onnx
+from trainer.export.onnx import to_onnx
 from trainer.models.embedder import Embedder, ModelSettings, blueprint_of, new_embedder
+from trainer.onnx_graph.session import IMAGES, grey_spec
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "models" / "demo_embedder.onnx"
 PERSONS = InputSpec(width_px=64, height_px=128, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer.methods.cards import CARDS
+from trainer.methods.table import CARDS
 
 Row = dict[str, Any]
 NOT_MEASURED = "not measured"

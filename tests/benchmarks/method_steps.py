@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from trainer.config import METHOD_NAMES, TrainSettings, parse
+from trainer.config import TrainSettings, parse
+from trainer.data.batch import Batch
 from trainer.data.records import Crops
-from trainer.methods.base import Batch, Method
-from trainer.methods.cards import CARDS
+from trainer.methods.base import Method
+from trainer.methods.table import CARDS, class_of
 from trainer.models.embedder import Embedder
-from trainer.run import METHODS
 
 BATCH, EPOCH, PEOPLE_SHARE = 64, 5, 1 / 16  # an epoch in which all terms are on; crops per made-up identity
 BY_CLUSTERS = {"sampler": {"clusters": 16, "crops": 4}}
 BY_PROXIES = {"sampler": {"proxies": 16, "crops": 4}}
 OVERRIDES = {"scl": {"batch": BATCH}, "cap": BY_PROXIES, "o2cap": BY_PROXIES, "crosslane": BY_PROXIES}
-assert set(plain_steps.STEPS) == METHOD_NAMES
+assert set(plain_steps.STEPS) == set(CARDS)
 
 Step = Callable[[Batch], None]
 
@@ -81,13 +81,13 @@ def measure(name: str, problem: Problem) -> dict[str, Any]:
     """The row of one method."""
     given = Given(problem.network, BATCH)
     settings = settings_of(name)
-    first = METHODS[name](problem.network, problem.crops, settings.method, 0)
+    first = class_of(name)(problem.network, problem.crops, settings.method, 0)
     plan = first.start_epoch(EPOCH, lambda *_: features_of(len(problem.crops), problem.network.dimension))
     state = filled(first.state())
     batches = batches_of(plan.batches[: problem.steps + 2], plan.labels, problem, len(first.views()))
 
     def made(network: nn.Module) -> Method[Any]:
-        method = METHODS[name](network, problem.crops, settings.method, 0)
+        method = class_of(name)(network, problem.crops, settings.method, 0)
         method.load_state({key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()})
         return method
 

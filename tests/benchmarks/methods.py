@@ -44,10 +44,11 @@ from trainer.errors import DataError, TrainerError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import ExtractSettings
 from trainer.measure import Embed, measure, with_network
-from trainer.methods.cards import CARDS
+from trainer.methods.table import CARDS
 from trainer.metrics.camera_term import scores_by_camera_term
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import join
+from trainer.report import run as report
 from trainer.runlog import commit_of
 
 
@@ -101,7 +102,7 @@ def settings_of(name: str, seed: int, options: argparse.Namespace, data: Path) -
     for group in (COMMON, OVERRIDES[name], {"model": {"weights": str(options.model)}, "method": changes}):
         merge(values, copy.deepcopy(group))
     method = config.parse(values, name).method
-    pictures = CARDS[name].passes * (method.batch if name == "scl" else method.sampler.batch)
+    pictures = CARDS[name].passes * method.batch
     steps = options.images // pictures
     if name == "scl":  # a pass over all crops is an epoch
         crops = len(layouts.read(data).train)
@@ -156,7 +157,7 @@ def run_row(name: str, seed: int, options: argparse.Namespace, data: Path) -> di
         begin = time.perf_counter()
         model = run.start(settings, Path(folder) / "run", quiet=options.quiet)
         minutes = (time.perf_counter() - begin) / 60
-        labels = np.load(Path(folder) / "run" / run.LABELS)["labels"]
+        labels = np.load(Path(folder) / "run" / report.LABELS)["labels"]
         network, spec = commands.load_network(model)
         processes, dataset = join(), layouts.read(data)
         network.to(processes.device)

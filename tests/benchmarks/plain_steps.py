@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize, softplus
 
-from trainer.methods.base import Batch
+from trainer.data.batch import Batch
 from trainer.methods.cap import CAP
 from trainer.methods.cluster_contrast import ClusterContrast
 from trainer.methods.crosslane import Crosslane

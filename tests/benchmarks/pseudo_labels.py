@@ -29,7 +29,7 @@ from trainer.data import market1501
 from trainer.data.cache import cached
 from trainer.data.records import Crops
 from trainer.extract import ExtractSettings, features_of
-from trainer.methods.labels import LabelSettings, clusters
+from trainer.labels import LabelSettings, clusters
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import join
 

@@ -31,13 +31,13 @@ from torchvision import transforms
 from edge_app.contract.preprocess import InputSpec
 from trainer.config import PERSON_INPUT
 from trainer.data import layouts
+from trainer.data.batch import Epoch
 from trainer.data.cache import cached
 from trainer.data.loader import Chances, Loader
 from trainer.data.records import Crops
 from trainer.data.transforms import Augment, AugmentSettings, normalise
-from trainer.losses import cluster_nce
 from trainer.memory import Memory
-from trainer.methods.base import Epoch
+from trainer.methods.cluster_contrast import cluster_nce
 from trainer.models.embedder import Blueprint, Embedder, ModelSettings, blueprint_of, new_embedder
 from trainer.parallel import Processes, join
 

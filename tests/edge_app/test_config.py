@@ -151,11 +151,11 @@ def test_a_secret_beside_a_syntax_error_is_not_shown(write):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "expected a mapping"),
-        ("- a\n- b\n", "expected a mapping"),
+        ("", "is empty: expected settings"),
+        ("- a\n- b\n", "found a list"),
         ("cameras: [\n", "is not YAML: line 2"),
-        ("site: \x07\n", "is not YAML"),
-        ("site: !!python/object:os.system x\n", "is not YAML"),
+        ("site: \x07\n", "U\\+0007 is no text"),
+        ("site: !!python/object:os.system x\n", "asks for more than a plain value"),
         ("{}", "cameras: missing"),
         ("5: 6\n", "5: "),
     ],
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigurationError, match="Is a directory"):
         load(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(ConfigurationError, match="is not YAML"):
+    with pytest.raises(ConfigurationError, match="save it as UTF-8"):
         load(tmp_path / "binary.yaml")
 
 

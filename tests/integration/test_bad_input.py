@@ -62,6 +62,9 @@ def played(group, real):
         cameras = [{"id": name, "source": f"{name}.mp4"}, *real["cameras"]]
         path = group.write(name, real | {"cameras": cameras, "store": {"path": f"{name}.db"}})
         group.start(name, "replay", "--config", path, "--out", group.folder / f"{name}.jsonl")
+    alone = group.write("nothing", real | {"cameras": cameras[:1], "store": {"path": "nothing.db"}})
+    out, pictures = group.folder / "nothing.jsonl", group.folder / "nothing"
+    group.start("nothing", "replay", "--config", alone, "--out", out, "--pictures", pictures)
     path = group.write("run", real | {"cameras": cameras, "store": {"path": "run.db"}})
     group.start("run", "run", "--config", path)
     (group.folder / "corrupt.onnx").write_bytes(b"\x08\x07" + b"garbage" * 50)
@@ -92,8 +95,19 @@ def test_a_bad_recording_leaves_the_others_alone(played, name, said):
     assert [fact["unmatched"]["camera"] for fact in facts].count("good") == 1
 
 
+def test_what_is_wrong_with_a_recording_is_said_once(played):
+    for name in ("missing", "truncated", "novideo", "run"):
+        assert played[name].error.count(f"camera {'novideo' if name == 'run' else name} (") == 1, played[name].error
+
+
+def test_when_nothing_could_be_played_there_is_no_result(played):
+    played["nothing"].assert_refused(66, "novideo.mp4")
+    assert not list(played.folder.glob("nothing.jsonl*"))
+    assert not (played.folder / "nothing").exists()
+
+
 def test_run_plays_the_good_recording_to_its_end(played):
-    played["run"].assert_refused(66, "camera novideo ")
+    played["run"].assert_refused(66, "as the log says: camera novideo")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +148,7 @@ def positions(store: Path) -> dict[str, float]:
             row = database.execute("SELECT value FROM parts WHERE key = ?", (PROGRESS,)).fetchone()
     except sqlite3.OperationalError:
         return {}
-    return json.loads(row[0])["positions"] if row else {}
+    return json.loads(row[0].split(b"\n", 1)[1])["positions"] if row else {}
 
 
 def test_check_lists_everything_that_is_wrong(group, real):
@@ -154,5 +168,6 @@ def test_check_lists_everything_that_is_wrong(group, real):
         "embedder",
         "camera good",
         "links",
+        "messages",
         "store",
     ]

@@ -2,6 +2,7 @@
 traceback, the right code; and what they do when nothing is."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from edge_app.contract.messages import Match, NodeState
 from edge_app.demo.broker import EmbeddedBroker, free_port
 from edge_app.demo.play import Play, raw_config
 
-COMMANDS = ("run", "check", "demo", "replay", "simulate", "build-engine")
+COMMANDS = ("run", "check", "demo", "replay", "simulate", "build-engine", "watch")
 HEAVY = ["cv2", "scipy", "onnxruntime", "av", "trackers", "supervision", "matplotlib", "paho", "amqtt", "PIL", "numpy"]
 FIVE_MISTAKES = {
     "node": "edge 1",
@@ -23,7 +24,14 @@ FIVE_MISTAKES = {
 
 
 @pytest.fixture(scope="module")
-def refused(group):
+def nobody_else():
+    """A port that somebody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def refused(group, nobody_else):
     """Configurations, stores and addresses that are wrong."""
     group.start("five", "run", "--config", simulated(group, "five", **FIVE_MISTAKES))
     group.start("syntax", "run", "--config", group.write("syntax", "site: a\n  node: b\n"))
@@ -36,6 +44,10 @@ def refused(group):
     nobody = {"host": "127.0.0.1", "port": free_port()}
     group.start("broker away", "run", "--config", simulated(group, "away", mqtt=nobody))
     group.start("check away", "check", "--config", simulated(group, "check-away", mqtt=nobody))
+    taken = {"prometheus_port": nobody_else.getsockname()[1]}
+    group.start("port taken", "run", "--config", simulated(group, "taken", health=taken))
+    group.start("check taken", "check", "--config", simulated(group, "check-taken", health=taken))
+    group.start("watch away", "watch", f"127.0.0.1:{nobody['port']}")
     group.start("no address", "simulate", "--broker", "nowhere:port")
     group.start("no site", "simulate", "--site", "atlantis", "--broker", f"127.0.0.1:{nobody['port']}")
     return group
@@ -52,7 +64,7 @@ def test_what_is_no_configuration(refused):
 
 
 def test_a_store_that_cannot_be_used(refused):
-    refused["corrupt store"].assert_refused(74, "noise.db")
+    refused["corrupt store"].assert_refused(78, "noise.db")
     refused["no store"].assert_refused(74, "store.db")
     refused["no out"].assert_refused(74, "/proc/none/facts.jsonl")
 
@@ -62,6 +74,18 @@ def test_a_broker_that_is_away_stops_nobody(refused):
     assert "Traceback" not in refused["broker away"].error
     assert "cannot connect" in refused["broker away"].error
     refused["check away"].assert_refused(69, "1 problem", "broker: ")
+
+
+def test_a_prometheus_port_that_is_taken_stops_nobody(refused):
+    assert refused["port taken"].code == 0, refused["port taken"].error
+    assert "Traceback" not in refused["port taken"].error
+    assert "Prometheus: cannot listen on 127.0.0.1:" in refused["port taken"].error
+    refused["check taken"].assert_refused(69, "1 problem", "Prometheus: health.prometheus_port: cannot listen")
+
+
+def test_a_watcher_without_a_broker(refused):
+    assert refused["watch away"].code == 69
+    assert "cannot connect" in refused["watch away"].error
 
 
 def test_a_simulation_that_cannot_be(refused):
@@ -75,9 +99,11 @@ def test_a_broker_that_refuses_the_password(group, make_mosquitto):
     path = simulated(group, "refuse", mqtt=mqtt)
     for command in ("run", "check"):
         group.start(f"refused {command}", command, "--config", path, EDGE_PASSWORD="hunter2")
-    for command in ("run", "check"):
-        group[f"refused {command}"].assert_refused(77, "refused client", "'edge'", "password_env")
-        assert "hunter2" not in group[f"refused {command}"].error
+    group["refused check"].assert_refused(77, "refused client", "'edge'", "password_env")
+    ran = group["refused run"]
+    assert ran.code == 0, ran.error  # it may only be late: the facts wait in the store
+    assert "refused client" in ran.error
+    assert "hunter2" not in group["refused check"].error + ran.error
 
 
 def test_replay_gives_the_same_bytes_twice(group):
@@ -89,7 +115,9 @@ def test_replay_gives_the_same_bytes_twice(group):
         assert group[out.name].code == 0, group[out.name].error
         assert group[out.name].out.endswith(f"facts → {out}\n")
     assert outs[0].read_bytes() == outs[1].read_bytes()
-    assert b'"topic"' in outs[0].read_bytes(), "nothing was matched"
+    assert b"/event/match" in outs[0].read_bytes(), "nothing was matched"
+    assert b"/agg/flow/" in outs[0].read_bytes(), "the last interval was lost"
+    assert "passages continue an earlier one" in group[outs[0].name].out
     assert not (group.folder / "unused.db").exists()
 
 
@@ -119,6 +147,6 @@ main()
         )
         *text, measured = done.stdout.splitlines()
         took_s, loaded = measured.split(" ", 1)
-        assert "Usage" in "".join(text)
+        assert "usage" in "".join(text).lower()
         assert loaded == "[]"
         assert float(took_s) < 1.5

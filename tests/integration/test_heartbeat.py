@@ -32,13 +32,15 @@ def test_cameras_node_and_heartbeat(subscribe, tmp_path):
         )  # fmt: skip
         subscriber = subscribe(broker.port, "3.1.1")
         publisher.start()
-        publisher.raise_if_refused(10)
+        publisher.await_answer(10)
+        health.processed(["north"] * 10)
         heartbeat.start()
         subscriber.wait(lambda seen: len(seen.of(HealthMessage)) >= 2 and seen.of(CameraState) and seen.of(Birth))
         statuses["north"] = replace(FINE, state="stalled", last_error="no frame for 3 s")
         subscriber.wait(lambda seen: len(seen.of(CameraState)) == 2, timeout_s=5)
         statuses["north"] = FINE
         subscriber.wait(lambda seen: len(seen.of(CameraState)) == 3, timeout_s=5)
+        health.pace.over()
         problem.append("the disk is full")
         subscriber.wait(lambda seen: seen.of(NodeState)[-1].reason == "the disk is full", timeout_s=5)
         heartbeat.close()

@@ -81,6 +81,34 @@ def test_a_connection_cut_after_any_byte_loses_nothing(mosquitto, subscribe, tmp
     proxy.close()
     assert {message.event_id for message in subscriber.of(Match)} == {row.event_id for row in rows}
     assert proxy.cuts >= 20
+    assert publisher.counters["put_aside"] == 0  # a bad cable is no fact's fault
+
+
+class SlowProxy(CuttingProxy):
+    """Cuts nothing, and hands the broker's answers on half a second late."""
+
+    def _pump(self, source, sink, budget):
+        to_client = budget < 300
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                time.sleep(0.5 if to_client else 0.0)
+                sink.sendall(data)
+
+
+def test_a_broker_that_acknowledges_late_loses_and_doubles_nothing(mosquitto, subscribe, tmp_path):
+    subscriber, proxy = subscribe(mosquitto.port), SlowProxy(mosquitto.port, random.Random(5))
+    store = Store(tmp_path / "s.db")
+    letterhead = Letterhead("demo", "edge-1", store.boot_id)
+    publisher = Publisher(store, MqttSettings(port=proxy.port, protocol="5", **EAGER), letterhead)
+    publisher.start()
+    rows = [fact(letterhead, number) for number in range(100)]
+    store.commit({}, rows)
+    assert publisher.flush(60)
+    publisher.close()
+    store.close()
+    proxy.close()
+    assert [message.event_id for message in subscriber.of(Match)] == [row.event_id for row in rows]
+    assert publisher.counters["put_aside"] == 0
 
 
 class SilentBroker:
@@ -114,10 +142,10 @@ def test_no_more_than_the_window_is_in_flight(tmp_path):
     rows = [fact(letterhead, number) for number in range(500)]
     store.commit({}, rows)
     publisher.start()
-    assert publisher.raise_if_refused(5)
+    assert publisher.await_answer(5)
     time.sleep(0.5)
     assert store.depth() == 500
-    assert len(publisher._backlog.inflight) == 7
+    assert len(publisher._session.backlog.inflight) == 7
     assert broker.received < 9 * (len(rows[0].payload) + 200)
     began_s = time.monotonic()
     publisher.close()

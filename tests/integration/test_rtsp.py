@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_cameras import OddCamera
 
 from edge_app.errors import SourceError
 from edge_app.sources import check_source, open_source
@@ -149,7 +150,7 @@ def test_frames_arrive_with_the_time_of_day(camera, films):
     assert abs(times[-1] - time.time()) < 1.0
     assert np.median(np.diff(times)) == pytest.approx(0.04, abs=0.01)
     assert (frames[0].width_px, frames[0].height_px) == (160, 96)
-    assert source.corrupt == 0
+    assert source.losses.words() == ()
 
 
 def test_the_asked_rate(camera, films):
@@ -192,14 +193,14 @@ def test_a_camera_that_stays_connected_but_falls_silent_is_reported_and_comes_ba
         watch.seconds_until(lambda: len(watch.frames["gate"]) > 20, 15)
         camera.signal(signal.SIGSTOP)
         reported_s = watch.seconds_until(lambda: watch.state("gate") == "stalled", 5)
-        watch.seconds_until(lambda: watch.state("gate") == "offline", 5)  # gave up waiting, tries to connect
-        error = watch.cameras.states()["gate"].last_error
+        # gave up waiting, tries to connect
+        watch.seconds_until(lambda: "no data for 4 s" in (watch.cameras.states()["gate"].last_error or ""), 5)
+        assert watch.state("gate") == "stalled"  # one bad state takes another's place only when it lasts
         count = len(watch.frames["gate"])
         camera.signal(signal.SIGCONT)
         back_s = watch.seconds_until(lambda: watch.state("gate") == "ok" and len(watch.frames["gate"]) > count, 10)
         times = [time_s for _, time_s, _ in watch.frames["gate"]]
     print(f"reported after {reported_s:.1f} s, back after {back_s:.1f} s")
-    assert "no data for" in error
     assert all(later > earlier for earlier, later in pairwise(times))
 
 
@@ -207,7 +208,7 @@ def test_wrong_password_and_wrong_path_are_clear_errors(camera, films, monkeypat
     camera.on(films["small"], login="admin:s3cret")
     monkeypatch.setenv("GATE_PASSWORD", "wr0ng")
     problem = check_source(settings(camera, username="admin", password_env="GATE_PASSWORD"))
-    assert problem.startswith(f"camera gate ({camera.url}): cannot be opened: the camera refuses user name or password")
+    assert problem.startswith(f"camera gate ({camera.url}): refused: the camera refuses user name or password")
     assert "refuses user name or password" in check_source(settings(camera))
     monkeypatch.setenv("GATE_PASSWORD", "s3cret")
     right = {"username": "admin", "password_env": "GATE_PASSWORD"}
@@ -242,5 +243,29 @@ def test_through_gstreamer(camera, films, python_with_server, monkeypatch):
     assert np.median(np.diff(times)) == pytest.approx(0.04, abs=0.01)
     assert abs(times[-1] - time.time()) < 2.0
     monkeypatch.setenv("GATE_PASSWORD", "wr0ng")
-    error = read(username="admin", password_env="GATE_PASSWORD")["error"]
-    assert error.startswith(f"camera gate ({camera.url}): the camera refuses user name or password")
+    said = read(username="admin", password_env="GATE_PASSWORD")
+    error = said["error"]
+    assert said["refused"]
+    assert error.startswith(f"camera gate ({camera.url}): refused: the camera refuses user name or password")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "refused"),
+    [
+        (403, "refused: the camera does not let this user see the stream", True),
+        (404, "refused: the camera answers, but has no stream of this path", True),
+        (454, "refused: the camera refuses what it is asked for (Session Not Found, 454)", True),
+        (503, "the camera answers Unavailable (503)", False),
+    ],
+)
+def test_gstreamer_tells_a_refusal_from_a_lost_cable(python_with_server, monkeypatch, answer, words, refused):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)]))
+    with OddCamera(answer) as odd:
+        what = CameraSettings(id="gate", source=odd.url, decoder="nvdec").model_dump_json()
+        command = [python_with_server, str(GSTREAMER_READER), what, "5", "software"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if "ImportError" in done.stderr or "avdec_h264" in done.stdout:
+            pytest.skip("GStreamer's Python cannot import our libraries, or has no H.264 decoder (gstreamer1.0-libav)")
+        said = json.loads(done.stdout)
+        assert said["error"] == f"camera gate ({odd.url}): {words}"
+        assert said["refused"] == refused

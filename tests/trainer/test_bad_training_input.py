@@ -86,10 +86,10 @@ def test_unknown_keys_are_all_named(crops, tmp_path):
     for wrong, right in (
         ("epoch", "epochs"),
         ("optimizer", "optimiser"),
-        ("data.cash", "data.cache"),
-        ("method.sampler.step", "method.sampler.steps"),
+        ("data.cash", "cache"),
+        ("method.sampler.step", "steps"),
     ):
-        assert f"{wrong}: unknown key; did you mean {right}?" in text
+        assert f"{wrong}: unknown key; did you mean `{right}`?" in text
     assert not (tmp_path / "run").exists()
 
 

@@ -1,5 +1,5 @@
-"""What CAP and O2CAP share: the bank, association loss and the sum over cameras, against worked numbers and plain
-loops."""
+"""What CAP, O2CAP and Crosslane share, the bank, and their own association loss and sum over cameras, against worked
+numbers and plain loops."""
 
 import math
 from itertools import pairwise
@@ -18,26 +18,32 @@ from hypothesis import strategies as st  # noqa: E402
 from trainer.clustering.camera import split_by_camera  # noqa: E402
 from trainer.errors import DataError  # noqa: E402
 from trainer.memory import sequential  # noqa: E402
+from trainer.methods import cap, crosslane, o2cap  # noqa: E402
 from trainer.proxies import (  # noqa: E402
     ProxySettings,
-    association_nce,
     bank_from,
     bank_of,
     empty_bank,
     need_cameras,
-    over_cameras,
     proxy_facts,
 )
 
 CPU = torch.device("cpu")
 FEW = settings(max_examples=40, deadline=None)
 SEEDS = st.integers(0, 10**6)
+ASSOCIATION = {  # of logits, positives and a count
+    "cap": cap.offline_nce,
+    "o2cap": lambda logits, positives, count: o2cap.association_nce(logits, positives, logits, count),
+    "crosslane": lambda logits, positives, count: crosslane.association_nce(logits, positives, logits, count),
+}
+PAPERS = pytest.mark.parametrize("paper", list(ASSOCIATION))
+SUMS = pytest.mark.parametrize("over_cameras", [cap.over_cameras, o2cap.over_cameras, crosslane.over_cameras])
 
 
-def offline(problem, count):
+def offline(paper, problem, count):
     """(B,) by the vectorised code."""
     siblings = problem.clusters[problem.labels][:, None] == problem.clusters
-    return association_nce(problem.logits, siblings, problem.logits, count)
+    return ASSOCIATION[paper](problem.logits, siblings, count)
 
 
 def test_b_rows_are_normalised_means():
@@ -106,23 +112,25 @@ def test_unknown_cameras_are_refused_at_once():
     need_cameras(np.array([4, 0]))
 
 
+@PAPERS
 @given(SEEDS, st.integers(1, 9), st.integers(1, 6), st.sampled_from([0, 1, 3, 50]))
 @FEW
-def test_offline_is_the_plain_loop(seed, clusters, cameras, count):
+def test_offline_is_the_plain_loop(paper, seed, clusters, cameras, count):
     problem = oracles.random_problem(seed, clusters, cameras)
     expected = [
         oracles.nce(problem.logits[crop], *oracles.offline_sets(problem, crop, count))
         for crop in range(len(problem.labels))
     ]
-    torch.testing.assert_close(offline(problem, count), torch.stack(expected))
+    torch.testing.assert_close(offline(paper, problem, count), torch.stack(expected))
 
 
+@PAPERS
 @given(SEEDS, st.integers(1, 9), st.integers(1, 6))
 @FEW
-def test_e_properties_of_the_loss(seed, clusters, cameras):
+def test_e_properties_of_the_loss(paper, seed, clusters, cameras):
     problem = oracles.random_problem(seed, clusters, cameras)
     siblings = problem.clusters[problem.labels][:, None] == problem.clusters
-    losses = [offline(problem, count) for count in (0, 1, 3, 50)]
+    losses = [offline(paper, problem, count) for count in (0, 1, 3, 50)]
     assert (losses[0] >= siblings.sum(1).log() - 1e-12).all()
     assert all((more >= less - 1e-12).all() for less, more in pairwise(losses))
 
@@ -131,53 +139,57 @@ def test_e_properties_of_the_loss(seed, clusters, cameras):
     other = oracles.Problem(
         problem.features, place[problem.labels], problem.rows[order], problem.clusters[order], problem.cameras[order]
     )
-    torch.testing.assert_close(offline(other, 3), losses[2])
+    torch.testing.assert_close(offline(paper, other, 3), losses[2])
 
     logits = problem.logits.requires_grad_(True)
-    association_nce(logits, siblings, logits, 1).sum().backward()
+    ASSOCIATION[paper](logits, siblings, 1).sum().backward()
     torch.testing.assert_close(logits.grad.sum(1), torch.zeros(len(logits), dtype=torch.float64), atol=1e-9, rtol=0)
     hardest = logits.detach().masked_fill(siblings, -torch.inf).argmax(1)
     chosen = siblings | torch.nn.functional.one_hot(hardest, len(problem.rows)).bool()
     assert (logits.grad[~chosen] == 0).all()
 
 
-def test_e_one_positive_and_all_negatives_are_cross_entropy():
+@PAPERS
+def test_e_one_positive_and_all_negatives_are_cross_entropy(paper):
     logits = oracles.random_problem(3, clusters=9, cameras=1).logits
     labels = torch.arange(len(logits)) % 9
     positives = torch.nn.functional.one_hot(labels, 9).bool()
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    torch.testing.assert_close(association_nce(logits, positives, logits, 50), expected)
+    torch.testing.assert_close(ASSOCIATION[paper](logits, positives, 50), expected)
 
 
-def test_e_floors():
+@PAPERS
+def test_e_floors(paper):
     for size, floor in ((1, 0), (2, 0.693), (3, 1.099), (4, 1.386), (6, 1.792)):
         logits = torch.zeros(1, size, dtype=torch.float64)  # one cluster: no negative anywhere
-        loss = association_nce(logits, torch.ones(1, size, dtype=torch.bool), logits, 50)
+        loss = ASSOCIATION[paper](logits, torch.ones(1, size, dtype=torch.bool), 50)
         assert float(loss) == pytest.approx(math.log(size)) == pytest.approx(floor, abs=6e-4)
 
 
 @pytest.mark.parametrize("count", [0, 2, 50])
-def test_gradients_are_finite_differences(count):
+@PAPERS
+def test_gradients_are_finite_differences(paper, count):
     problem = oracles.random_problem(5, batch=4)
     siblings = problem.clusters[problem.labels][:, None] == problem.clusters
 
     def loss(features):
         logits = features @ problem.rows.T / 0.07
-        return over_cameras(
-            association_nce(logits, siblings, logits, count), problem.cameras[problem.labels], "camera_sum"
-        )
+        losses = ASSOCIATION[paper](logits, siblings, count)
+        return cap.over_cameras(losses, problem.cameras[problem.labels], "camera_sum")
 
     assert torch.autograd.gradcheck(loss, problem.features.clone().requires_grad_(True))
 
 
-def test_a_proxy_of_minus_infinity_is_no_negative():
+@pytest.mark.parametrize("paper", [o2cap, crosslane])
+def test_a_proxy_of_minus_infinity_is_no_negative(paper):
     logits, positives = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[True, False, False]])
     ranking = torch.tensor([[0.0, -torch.inf, 1.0]])
     expected = math.log(math.exp(1) + math.exp(3)) - 1
-    assert float(association_nce(logits, positives, ranking, 50)) == pytest.approx(expected)
+    assert float(paper.association_nce(logits, positives, ranking, 50)) == pytest.approx(expected)
 
 
-def test_f_sum_over_cameras():
+@SUMS
+def test_f_sum_over_cameras(over_cameras):
     losses, cameras = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 1])
     assert float(over_cameras(losses, cameras, "camera_sum")) == pytest.approx(5.5)
     assert float(over_cameras(losses, cameras, "batch_mean")) == pytest.approx(7 / 3)
@@ -188,9 +200,10 @@ def test_f_sum_over_cameras():
     assert shares.grad[[0, 20, 28]].tolist() == pytest.approx([0.05, 0.125, 0.25])
 
 
+@SUMS
 @given(SEEDS, st.integers(1, 20), st.integers(1, 6))
 @FEW
-def test_f_sum_over_cameras_is_the_plain_loop(seed, batch, cameras):
+def test_f_sum_over_cameras_is_the_plain_loop(over_cameras, seed, batch, cameras):
     generator = torch.Generator().manual_seed(seed)
     losses = torch.rand(batch, generator=generator, dtype=torch.float64)
     chosen = torch.randint(cameras, (batch,), generator=generator)
@@ -199,6 +212,7 @@ def test_f_sum_over_cameras_is_the_plain_loop(seed, batch, cameras):
 
 
 @pytest.mark.parametrize("rule", ["camera_sum", "batch_mean"])
-def test_m_no_crop_at_all(rule):
-    nothing = association_nce(torch.zeros(0, 7), torch.zeros(0, 7, dtype=torch.bool), torch.zeros(0, 7), 50)
+@SUMS
+def test_m_no_crop_at_all(over_cameras, rule):
+    nothing = cap.offline_nce(torch.zeros(0, 7), torch.zeros(0, 7, dtype=torch.bool), 50)
     assert float(over_cameras(nothing, torch.zeros(0), rule)) == 0

@@ -1,5 +1,6 @@
 """Runs that are broken off and taken up again, and checkpoints that are not whole."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -21,7 +22,8 @@ from tiny_runs import assert_same, log_every_step, parsed, settings_of, weights 
 
 from trainer import checkpoint, run  # noqa: E402
 from trainer.errors import DataError, WorldError  # noqa: E402
-from trainer.runlog import read_log  # noqa: E402
+from trainer.report import run as report  # noqa: E402
+from trainer.runlog import RunLog, read_log  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,99 @@ def stop_at_save(monkeypatch, number):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "save", save_and_stop)
+
+
+STAGES = [  # of the end of a run that keeps its best network, in order: what is called, and whether it is done then
+    (checkpoint, "save_model", True),  # the best network of the first epoch, without the checkpoint that says so
+    (checkpoint, "save", True),
+    (run, "measure", True),
+    (checkpoint, "copy", True),
+    (run, "write_run", False),
+    (report, "save_labels", True),
+    (report.sheets, "write_picture", True),
+    (report, "ranked_lists", False),
+    (report.page, "write_page", True),
+]
+
+
+def test_every_stage_of_the_end_can_be_broken_off(crops, tmp_path, monkeypatch):
+    """One run that is broken off at each of these and taken up each time leaves what the unbroken run leaves."""
+    monkeypatch.setattr(
+        report.charts, "embedding_map", lambda path, *_: path.write_bytes(b"takes longer than all else")
+    )
+    settings = parsed(crops, tmp_path / "cache", keep="silhouette", evaluate_every=1)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run.start(settings, whole, quiet=True)
+    for module, name, done in STAGES:
+        with monkeypatch.context() as here:
+            stop_at(here, module, name, done)
+            with pytest.raises(KeyboardInterrupt):
+                run.start(settings, broken, resume=broken.exists(), quiet=True)
+    for _ in range(2):  # also of a run that has nothing left to do
+        run.start(settings, broken, resume=True, quiet=True)
+        assert_same(weights(whole), weights(broken))
+        first, second = (np.load(folder / "labels.npz")["labels"] for folder in (whole, broken))
+        assert np.array_equal(first, second)
+        pages = [(folder / "report" / "index.html").read_text(encoding="utf-8") for folder in (whole, broken)]
+        assert pages[0] == pages[1]
+        names = [sorted(path.name for path in (folder / "report").iterdir()) for folder in (whole, broken)]
+        assert names[0] == names[1]
+        pictures = [(folder / "report" / "curves.png").read_bytes() for folder in (whole, broken)]
+        assert pictures[0] == pictures[1]  # steps and epochs that were gone twice count once
+
+
+def stop_at(monkeypatch, module, name, done):
+    """The run ends where this is called, or right after it."""
+    call = getattr(module, name)
+
+    def stopped(*given, **named):
+        if done:
+            call(*given, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, stopped)
+
+
+def test_a_run_of_version_0_1_whose_best_model_was_moved(crops, tmp_path):
+    """Its best network is already in the model's place."""
+    settings = parsed(crops, tmp_path / "cache", keep="silhouette")
+    run.start(settings, tmp_path / "run", quiet=True)
+    before = weights(tmp_path / "run")
+    (tmp_path / "run" / "best.pt").unlink()
+    run.start(settings, tmp_path / "run", resume=True, quiet=True)
+    assert_same(before, weights(tmp_path / "run"))
+    (tmp_path / "run" / "model.pt").unlink()
+    with pytest.raises(DataError, match=r"best\.pt: no such file"):
+        run.start(settings, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_test_set_that_cannot_be_used_is_not_shown_after_a_resume_either(crops, tmp_path, monkeypatch):
+    """The report of the resumed run does not measure what the run gave up measuring."""
+    settings = parsed(crops, tmp_path / "cache")
+
+    def refuse(*_):
+        raise DataError("of one camera")
+
+    monkeypatch.setattr(run, "measure", refuse)
+    stop_at(monkeypatch, run, "write_run", False)
+    with pytest.raises(KeyboardInterrupt):
+        run.start(settings, tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "ranked_lists", refuse)
+    run.start(settings, tmp_path / "run", resume=True, quiet=True)
+    assert not (tmp_path / "run" / "report" / "ranked.png").exists()
+
+
+def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path):
+    with contextlib.closing(RunLog(tmp_path)) as log:
+        log.write("first", value=1)
+    with (tmp_path / "log.jsonl").open("a") as lines:
+        lines.write('{"event": "seco')
+    for _ in range(2):
+        with contextlib.closing(RunLog(tmp_path)) as log:
+            log.write("third")
+    assert len(read_log(tmp_path, "first")) == 1
+    assert len(read_log(tmp_path, "third")) == 2
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(crops, tmp_path, monkeypatch):

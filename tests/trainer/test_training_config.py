@@ -8,7 +8,8 @@ pytest.importorskip("torch", reason="the trainer needs torch")
 pytest.importorskip("faiss", reason="the trainer needs faiss")
 pytest.importorskip("numba", reason="the trainer needs numba")
 
-from trainer.config import differences, load, parse
+from edge_app.contract.mistakes import keys_of
+from trainer.config import TrainSettings, differences, load, parse
 from trainer.errors import ConfigurationError
 from trainer.optimiser import OptimiserSettings, rate_at
 
@@ -37,17 +38,22 @@ def test_every_mistake_is_named_with_the_nearest_key(tmp_path):
         load(tmp_path / "c.yaml")
     text = str(caught.value)
     assert "4 mistakes" in text
-    assert "data.cash: unknown key; did you mean data.cache?" in text
-    assert "epoch: unknown key; did you mean epochs?" in text
-    assert "method.temprature: unknown key; did you mean method.temperature?" in text
+    assert "data.cash: unknown key; did you mean `cache`?" in text
+    assert "epoch: unknown key; did you mean `epochs`?" in text
+    assert "method.temprature: unknown key; did you mean `temperature`?" in text
     assert "optimiser.rate" in text
 
 
 @pytest.mark.parametrize(
     ("content", "overrides", "message"),
     [
-        ("- a", [], "expected keys and values, got list"),
-        ("a: [", [], "is not YAML"),
+        ("- a", [], "line 1: expected settings, `key: value`, found a list"),
+        ("a: [", [], "is not YAML: line 2"),
+        ("", [], "is empty"),
+        ("data: {root: x}\ndata: {root: y}", [], "line 2: `data` is given twice"),
+        ("data: {root: x}", [f"epochs={'[' * 5000}"], "epochs: line 1: more than 32 groups"),
+        ("data: {root: x}", [f"epochs={'7' * 5000}"], "epochs: line 1: a number of 5,000 characters"),
+        ("data: {root: x}", ["seed=1_000_000_000_000_000_000_000_000_000_000_000"], "seed: "),
         ("data: {root: x}", ["epochs"], "expected key=value"),
         ("data: {root: x}", ["epochs=1", "epochs.more=1"], "epochs is a value"),
         ("data: {root: x}\nmethod: {name: magic}", [], "method"),
@@ -94,5 +100,36 @@ def test_a_key_of_another_method_is_told_as_such():
     values = {"data": {"root": "x"}, "method": {"name": "o2cap", "eps_gap": 0.1, "sampler": {"clusters": 4}}}
     with pytest.raises(ConfigurationError) as caught:
         parse(values, "test")
-    assert "method.eps_gap: not a key of method o2cap, but of another" in str(caught.value)
-    assert "method.sampler.clusters: not a key of method o2cap, but of another" in str(caught.value)
+    assert "method.eps_gap: not a key of method o2cap, but of spcl" in str(caught.value)
+    assert "method.sampler.clusters: not a key of method o2cap, but of cluster_contrast, spcl, gracl, tcrl" in str(
+        caught.value
+    )
+
+
+def test_paths_are_relative_to_their_file_and_those_of_the_command_line_to_where_it_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    file = tmp_path / "site" / "c.yaml"
+    file.write_text("data: {root: ../crops, cache: cache}\nmodel: {backbone: onnx, weights: net.onnx}\n")
+    monkeypatch.chdir(tmp_path)
+    settings = load(Path("site/c.yaml"), ["data.cache=typed"])
+    assert settings.data.root == tmp_path / "crops"
+    assert settings.model.weights == tmp_path / "site" / "net.onnx"
+    assert settings.data.cache == tmp_path / "typed"
+    assert load(file, ["model.weights=~/n.onnx"]).model.weights == Path("~/n.onnx").expanduser()
+
+
+def test_every_path_among_the_settings_knows_its_folder():
+    for key, kinds in keys_of(TrainSettings):
+        if Path in kinds:
+            given = {"data": {"root": "x"}}
+            group, name = key.split(".")
+            given.setdefault(group, {})[name] = "x"
+            settings = parse(given, "test", Path("/folder"))
+            assert getattr(getattr(settings, group), name) == Path("/folder/x")
+
+
+def test_mistakes_of_the_command_line_and_of_the_file_are_told_together(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {root: x}\nepoch: 1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path / "c.yaml", ["seed", "epochs=[", "epochs=-1"])
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["seed", "epochs", "epochs", "epoch"]

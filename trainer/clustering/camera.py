@@ -25,14 +25,6 @@ class Proxies:
     def __len__(self) -> int:
         return len(self.clusters)
 
-    def of_cluster(self, cluster: int) -> NDArray[np.int64]:
-        """Proxy numbers of a cluster."""
-        return np.flatnonzero(self.clusters == cluster)
-
-    def of_camera(self, camera: int) -> NDArray[np.int64]:
-        """Proxy numbers of a camera; empty where it has no clustered crop."""
-        return np.flatnonzero(self.cameras == camera)
-
 
 def split_by_camera(labels: NDArray[np.int64], cameras: NDArray[np.int64]) -> Proxies:
     """Split clusters (N,) int64, −1 = outlier, by cameras (N,) int64; `DataError` where a clustered crop has none."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_app.contract.preprocess import InputSpec
+from trainer.data.batch import Batch, Epoch
 from trainer.data.cache import Cached
 from trainer.data.transforms import Transform
-from trainer.methods.base import Batch, Epoch
 from trainer.parallel import Processes
 
 

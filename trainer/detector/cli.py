@@ -16,6 +16,7 @@ Width = Annotated[int, typer.Option(help="Of the network's input, in pixels.")]
 Height = Annotated[int, typer.Option(help="Of the network's input, in pixels.")]
 Teacher = Annotated[Optional[Path], typer.Option(help="A larger detector that labels --frames: ONNX or .pt.")]  # noqa: UP045
 Manifest = Annotated[Optional[Path], typer.Option(help="JSON about an ONNX teacher, if not beside it.")]  # noqa: UP045
+Trust = Annotated[bool, typer.Option("--trust-pickle", help="Open a .pt even where that runs code from it.")]
 WIDTH_PX, HEIGHT_PX = 640, 384
 
 
@@ -34,6 +35,7 @@ def train(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     batch: Annotated[int, typer.Option(help="Frames per step.")] = 16,
     width: Annotated[int, typer.Option(help="Longer side of a frame, in pixels.")] = WIDTH_PX,
     device: Annotated[Optional[str], typer.Option(help="cpu, 0, or 0,1; Ultralytics chooses where absent.")] = None,  # noqa: UP045
+    trust_pickle: Trust = False,
 ) -> None:
     """Fine-tune on labelled frames, or on frames that a larger detector labels.
 
@@ -49,12 +51,13 @@ def train(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
         from trainer.detector.network import read_detector
         from trainer.detector.pseudo import write_labels
 
-        with ultralytics.as_onnx(teacher) as onnx:
+        with ultralytics.as_onnx(teacher, trusted=trust_pickle) as onnx:
             larger = read_detector(onnx, teacher_manifest)
         kept = tuple(name.strip() for name in classes.split(",") if name.strip())
         data = write_labels(larger, frames, out / "labelled", kept, count=count, score=score, report=typer.echo)
     assert data is not None
-    best = ultralytics.train(weights, data, out, ultralytics.Training(epochs, batch, width, device))
+    training = ultralytics.Training(epochs, batch, width, device)
+    best = ultralytics.train(weights, data, out, training, trusted=trust_pickle)
     typer.echo(f"weights: {best}; next: trainer detector export {best} --out detector.onnx")
 
 
@@ -65,11 +68,12 @@ def export(
     raw: Annotated[bool, typer.Option("--raw", help="The head with duplicates, also where the other exists.")] = False,
     width: Width = WIDTH_PX,
     height: Height = HEIGHT_PX,
+    trust_pickle: Trust = False,
 ) -> None:
     """Write weights of Ultralytics (AGPL-3.0) as ONNX for `edge-app` and for `trainer export --detector`."""
     from trainer.detector import weights as ultralytics
 
-    detector = ultralytics.to_detector(weights, "raw" if raw else "end2end", width, height)
+    detector = ultralytics.to_detector(weights, "raw" if raw else "end2end", width, height, trusted=trust_pickle)
     ultralytics.write_detector(detector, out)
     about = detector.manifest
     typer.echo(f"{about.head} head, {len(about.class_names)} classes, {width}×{height}: {out}")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from edge_app.contract import yaml
+from edge_app.contract.yaml import YamlError
 from trainer.data.images import list_images
 from trainer.errors import DataError
 from trainer.metrics.detection import Boxes
@@ -106,14 +107,17 @@ def _row(line: str, where: str) -> list[float]:
 
 def _of_yaml(path: Path) -> LabelledPictures:
     try:
-        given: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    if not isinstance(given, dict) or "train" not in given or "names" not in given:
+        given = yaml.read(path)
+    except YamlError as error:
+        raise DataError(f"{path} cannot be used: {'; '.join(error.problems)}") from None
+    if "train" not in given or not isinstance(given.get("names"), dict | list):
         raise DataError(f"{path}: expected the keys path, train, val and names of a YOLO data set")
     root = Path(path.parent, str(given.get("path") or "."))
     names = given["names"]
-    names = [names[key] for key in sorted(names)] if isinstance(names, dict) else names
+    if isinstance(names, dict):
+        if not all(key.isdecimal() for key in names):
+            raise DataError(f"{path}: names must be a list, or names under their numbers from 0 on")
+        names = [names[key] for key in sorted(names, key=int)]
     train, val = (_pictures(root, given.get(part), path) for part in ("train", "val"))
     return LabelledPictures(train, val, tuple(str(name) for name in names))
 

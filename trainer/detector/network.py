@@ -15,9 +15,9 @@ from edge_app.contract.heads import DECODERS, Candidates, recognise
 from edge_app.contract.model import ModelManifest, check_digest, parse_manifest, read_manifest
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from trainer.errors import DataError
-from trainer.export.graph import copied, name_layers
-from trainer.export.onnx import grey_spec, planes, session_of
 from trainer.metrics.detection import MOST, Boxes, corner_and_size
+from trainer.onnx_graph.nodes import copied, name_layers
+from trainer.onnx_graph.session import grey_spec, planes, session_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto

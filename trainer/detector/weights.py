@@ -2,6 +2,10 @@
 
 Ultralytics is AGPL-3.0, and by its makers' reading so are weights trained with it. Nothing else here needs it: it is
 the extra `detector`, imported where one of these functions is called.
+
+Its weights are pickles, and a pickle runs whatever code its maker put in. They are opened by Ultralytics' restricted
+loader, which knows the classes of its own networks and no others, and evaluates nothing in a YAML file of layers; a
+file that needs more is refused unless the caller says `trusted`. A data.yaml that would run a script is refused.
 """
 
 from __future__ import annotations
@@ -15,14 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_app.contract import yaml
 from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
+from edge_app.contract.yaml import YamlError
 from trainer.detector.network import Detector, described
 from trainer.errors import ConfigurationError, DataError, WorldError
-from trainer.export.quiet import quietly
+from trainer.quiet import quietly
 
 Head = Literal["end2end", "raw"]
 WIDTH_PX, HEIGHT_PX = 640, 384  # 16 : 9 with the padding that strides of 32 need
+SAFE = "ULTRALYTICS_SAFE_LOAD"  # read when Ultralytics is imported; processes that it starts inherit it
+TRUST = "--trust-pickle opens it all the same and runs the code that is in it: only for a file whose maker you trust"
 LICENCE = (
     "Trained with Ultralytics YOLO (AGPL-3.0): whoever ships these weights in a product should read Ultralytics' "
     "licence terms or train a detector of another origin."
@@ -40,11 +48,12 @@ class Training:
     seed: int = 0
 
 
-def train(weights: str, data: Path, out: Path, training: Training) -> Path:
+def train(weights: str, data: Path, out: Path, training: Training, *, trusted: bool = False) -> Path:
     """Fine-tune `weights` (a .pt, or the name or file of a .yaml to begin from nothing) on a data.yaml; returns the
     best weights, `out`/weights/best.pt. `ConfigurationError` without Ultralytics, `DataError` with its words when it
     fails."""
-    model = _open(weights)
+    _need_no_script(data)
+    model = _open(weights, trusted)
     out.mkdir(parents=True, exist_ok=True)
     try:
         model.train(
@@ -71,7 +80,12 @@ def train(weights: str, data: Path, out: Path, training: Training) -> Path:
 
 
 def to_detector(
-    weights: Path, head: Head = "end2end", width_px: int = WIDTH_PX, height_px: int = HEIGHT_PX
+    weights: Path,
+    head: Head = "end2end",
+    width_px: int = WIDTH_PX,
+    height_px: int = HEIGHT_PX,
+    *,
+    trusted: bool = False,
 ) -> Detector:
     """The network in ONNX, for any batch of pictures of one size. It takes grey levels and divides by 255 itself.
 
@@ -82,13 +96,13 @@ def to_detector(
     import onnx
     import onnxslim
 
-    model = _open(str(weights))
+    model = _open(str(weights), trusted)
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder) / "weights.pt"  # Ultralytics writes beside the weights
         copied.write_bytes(weights.read_bytes())
         try:
             with quietly():
-                made = _open(str(copied)).export(
+                made = _open(str(copied), trusted).export(
                     format="onnx", imgsz=[height_px, width_px], dynamic=True, end2end=head == "end2end", verbose=False
                 )
             exported = onnx.load(made)
@@ -128,20 +142,22 @@ def write_detector(detector: Detector, path: Path) -> None:
 
 
 @contextmanager
-def as_onnx(path: Path) -> Iterator[Path]:
+def as_onnx(path: Path, *, trusted: bool = False) -> Iterator[Path]:
     """The path of an ONNX file: `path` itself, or, while the context lasts, what Ultralytics makes of its weights."""
     if path.suffix != ".pt":
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"{path.stem}.onnx"
-        write_detector(to_detector(path), made)
+        write_detector(to_detector(path, trusted=trusted), made)
         yield made
 
 
-def _open(weights: str) -> Any:
-    """`ConfigurationError` without Ultralytics, `DataError` when it cannot read the weights."""
+def _open(weights: str, trusted: bool) -> Any:
+    """`ConfigurationError` without Ultralytics, or without its restricted loader; `DataError` when it cannot read the
+    weights."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # what is missing is said, not installed behind one's back
+    os.environ[SAFE] = str(not trusted).lower()
     try:
         ultralytics: Any = importlib.import_module("ultralytics")
     except ImportError as error:
@@ -153,10 +169,32 @@ def _open(weights: str) -> Any:
         ) from None
     if weights.endswith(".pt") and "/" in weights and not Path(weights).is_file():
         raise DataError(f"{weights}: no such file")
+    if not trusted and not _restricted():
+        problem = "this Ultralytics, or a torch that is too old for it, can only open it as a pickle: update them"
+        raise ConfigurationError([f"{weights}: {problem}, or give a detector in ONNX. {TRUST}"])
     try:
         return ultralytics.YOLO(weights, task="detect")
     except Exception as error:  # pickles and YAML of others fail in any way there is
-        raise DataError(f"{weights} is not a detector that Ultralytics can read: {_first_line(error)}") from error
+        reason = f"{weights} is not a detector that Ultralytics can read: {_first_line(error)}"
+        raise DataError(reason if trusted else f"{reason}. {TRUST}") from error
+
+
+def _restricted() -> bool:
+    """Whether Ultralytics opens weights without running code from them."""
+    tasks: Any = importlib.import_module("ultralytics.nn.tasks")
+    loader = getattr(tasks, "_SafeLoad", None)
+    return loader is not None and bool(loader.restricted())
+
+
+def _need_no_script(data: Path) -> None:
+    """`ConfigurationError` where Ultralytics would run what a data.yaml names when its pictures are not there."""
+    try:
+        named = "download" in yaml.read(data)
+    except YamlError as error:
+        raise DataError(f"{data} {'; '.join(error.problems)}") from None
+    if named:
+        problem = "`download` is a script that Ultralytics would run: fetch the data yourself and take the line out"
+        raise ConfigurationError([f"{data}: {problem}"])
 
 
 def _first_line(error: Any) -> str:

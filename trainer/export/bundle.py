@@ -18,13 +18,13 @@ from edge_app.contract.model import ModelManifest
 from edge_app.contract.signature import PrivateKey, read_private_key, write_key_pair
 from trainer.data.records import spread
 from trainer.errors import DataError, WorldError
+from trainer.export import ladder
 from trainer.export.detector import ExportedDetector, bundled
-from trainer.export.onnx import grey_spec
 from trainer.export.run import Exported
 from trainer.export.verify import histogram
+from trainer.onnx_graph.session import grey_spec
 
 GOLDEN_CROPS = 8
-MIN_COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.999}  # between two engines that run the same file
 MAX_BATCH = 16  # of an engine; that of `edge-app build-engine`
 
 
@@ -92,7 +92,10 @@ def golden_of(exported: Exported) -> Golden:
     blue_first = pixels[:, :, :, ::-1] if exported.source.spec.channel_order == "RGB" else pixels
     chosen = exported.chosen
     return Golden(
-        np.ascontiguousarray(blue_first), chosen.rows[rows], exported.float_rows[rows], MIN_COSINE[chosen.precision]
+        np.ascontiguousarray(blue_first),
+        chosen.rows[rows],
+        exported.float_rows[rows],
+        ladder.MIN_COSINE[chosen.precision],
     )
 
 

@@ -4,7 +4,7 @@
                 none, AP@.5 against the float network's own boxes, of which that has 100
     found again the share of the float network's boxes that the smaller one finds too, same class, IoU ≥ 0.5
 
-Decoding, and everything behind the last convolution, stays float (`trainer.export.graph`), and so does normalisation.
+Decoding, and everything behind the last convolution, stays float (`trainer.onnx_graph.nodes`); so does normalisation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import BundledModel, Calibration, Precision
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import BundledModel, Calibration, Gate, Precision
 from trainer.data.records import spread
 from trainer.detector.frames import Frames, gather
 from trainer.detector.network import Detector, boxes_of, read_detector

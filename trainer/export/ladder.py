@@ -16,26 +16,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, get_args
 
-from edge_app.contract.bundle_manifest import Precision
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import Gate, Precision
 from trainer.errors import ConfigurationError, DataError
 from trainer.export import sensitivity
-from trainer.export.graph import half
 from trainer.export.quantize import Ranges
 from trainer.export.verify import failures
-from trainer.export.weights import with_int8_weights
+from trainer.onnx_graph.nodes import half
+from trainer.onnx_graph.weights import with_int8_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-TRIED: dict[str, tuple[Precision, ...]] = {
-    "auto": ("int8", "fp16", "fp32"),
-    "int8": ("int8",),
-    "fp16": ("fp16",),
-    "fp32": ("fp32",),
-}
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # smallest first
+TRIED: dict[str, tuple[Precision, ...]] = {"auto": PRECISIONS, **{each: (each,) for each in PRECISIONS}}
+MADE: dict[Precision, Callable[[ModelProto], ModelProto]] = {"fp16": half, "fp32": lambda plain: plain}  # INT8: below
+MIN_COSINE: dict[Precision, float] = {"int8": 0.98, "fp16": 0.999, "fp32": 0.999}  # two engines that run the same file
 RANGES: dict[Ranges, str] = {"max": "", "entropy": " with ranges by entropy"}
 WORTH = 0.8  # of the FP16 file; an INT8 file that is larger gains nothing
 Report = Callable[[str], None]
@@ -103,7 +100,7 @@ def settle(
         elif each == "fp32" and spare is not None:
             break
         else:
-            candidate = bench.judge(each, half(bench.plain) if each == "fp16" else bench.plain)
+            candidate = bench.judge(each, MADE[each](bench.plain))
         found += candidate.gates
         failed = failures(candidate.gates)
         report(f"{each}: {failed or 'every gate passed'}{candidate.remark}")

@@ -20,18 +20,17 @@ from torch import Tensor, nn
 from edge_app.contract.preprocess import InputSpec
 from trainer.checkpoint import Model
 from trainer.errors import TrainerError
-from trainer.export.graph import name_layers
-from trainer.export.quiet import quietly
 from trainer.models.embedder import Embedder
 from trainer.models.ghost_norm import use_plain_norm
+from trainer.onnx_graph.nodes import name_layers
+from trainer.onnx_graph.session import IMAGES, ROWS, planes, rows_of
+from trainer.quiet import quietly
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-IMAGES, ROWS = "images", "rows"
 OPSET = 18
 TOLERANCE = 1e-4  # between any value of a unit row in torch and in ONNX Runtime
-BATCH = 32
 
 
 class Deployed(nn.Module):
@@ -92,11 +91,6 @@ def merged(network: Embedder) -> Embedder:
     return copied
 
 
-def grey_spec(spec: InputSpec) -> InputSpec:
-    """What the exported file wants to see: the same picture, not normalised."""
-    return spec.model_copy(update={"scale": 1.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
-
-
 def check_against_torch(model: Model, exported: ModelProto, pixels: NDArray[np.uint8]) -> float:
     """The largest difference of any value of the rows of (N, H, W, 3) pixels. `TrainerError` above the tolerance."""
     images = planes(pixels)
@@ -109,27 +103,3 @@ def check_against_torch(model: Model, exported: ModelProto, pixels: NDArray[np.u
             f"allowed is {TOLERANCE:g}; this is a bug, please report the backbone {model.network.blueprint.settings}"
         )
     return difference
-
-
-def rows_of(exported: ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, D) float32 rows of pictures (N, H, W, 3) uint8 in the network's channel order, on ONNX Runtime's CPU."""
-    session = session_of(exported)
-    blocks = [
-        session.run(None, {IMAGES: planes(pixels[first : first + BATCH])})[0] for first in range(0, len(pixels), BATCH)
-    ]
-    return np.concatenate(blocks).astype(np.float32)
-
-
-def session_of(model: ModelProto) -> Any:
-    """The model on ONNX Runtime's CPU, with as many threads as torch has."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W, 3) → (N, 3, H, W), contiguous."""
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

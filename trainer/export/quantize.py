@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from edge_app.contract.bundle_manifest import Calibration
 from trainer.data.records import Crops
 from trainer.errors import ConfigurationError, DataError
-from trainer.export.graph import outside, unquantized
-from trainer.export.onnx import planes
-from trainer.export.quiet import quietly
+from trainer.onnx_graph.nodes import outside, unquantized
+from trainer.onnx_graph.session import planes
+from trainer.quiet import quietly
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import Calibration, Precision
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import Calibration, Gate, Precision
 from trainer import checkpoint
 from trainer.data.records import spread
 from trainer.export import held_out, ladder, sensitivity
 from trainer.export.ladder import Report
-from trainer.export.onnx import check_against_torch, rows_of, to_onnx
+from trainer.export.onnx import check_against_torch, to_onnx
 from trainer.export.quantize import Ranges, choose, describe, quantize
 from trainer.export.verify import Comparison, Judges, Limits, compare, gates
+from trainer.onnx_graph.session import rows_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainer.export.graph import quantized_layers, unquantized
+from trainer.onnx_graph.nodes import quantized_layers, unquantized
 
 if TYPE_CHECKING:
     from onnx import ModelProto

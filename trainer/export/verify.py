@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.messages import Gate
+from edge_app.contract.bundle_manifest import Gate
 from trainer.errors import DataError
 from trainer.evaluate import EvaluationSettings, Report, evaluate_fixed
 from trainer.metrics.retrieval import Truth

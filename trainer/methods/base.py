@@ -1,15 +1,17 @@
-"""The few questions that `train.py` asks a paper. No behaviour here."""
+"""The few questions that `train.py` and `run.py` ask a paper. No behaviour here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainer.data.batch import Batch, Epoch
+from trainer.data.records import Crops
 from trainer.data.transforms import AS_THEY_ARE, Transform
+from trainer.labels import LabelSettings
 from trainer.models.embedder import Embedder
 
 Out = TypeVar("Out", bound=tuple[Tensor, ...])  # a NamedTuple; every tensor has one row per crop of the batch
@@ -22,24 +24,25 @@ class Extract(Protocol):
         """Unit rows (N, D) float32 of the crops as `view` shows them with the chances of `seed`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step's crops. With several processes every process holds the whole batch, but only its share of the
-    pictures."""
+class MethodSettings(Protocol):
+    """What a run asks of a method's settings, which are a frozen pydantic model with a `name` of its own."""
 
-    index: Tensor  # (B,) int64, number of the crop among all N training crops
-    camera: Tensor  # (B,) int64, −1 = unknown
-    label: Tensor  # (B,) int64, pseudo label of this epoch
-    views: tuple[Tensor, ...]  # one per transform, (b, 3, H, W) float32; b = B / processes, consecutive rows
+    @property
+    def name(self) -> str:
+        """The method, as in `trainer.methods.table`."""
 
+    @property
+    def labels(self) -> LabelSettings:
+        """How the crops are clustered, where the run chooses between networks and for its report."""
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch trains on."""
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
 
-    labels: NDArray[np.int64]  # (N,) int64, −1 = outlier
-    batches: NDArray[np.int64]  # (S, B) int64, crop numbers of every step
-    facts: dict[str, float]  # for the log: clusters, outlier share, …
+    @property
+    def whole_batches(self) -> str | None:
+        """None where the loss of a batch is the mean of the losses of its pieces, as `accumulate` needs; otherwise
+        the setting that is in the way, and what to set instead."""
 
 
 class Method(Protocol[Out]):
@@ -73,3 +76,9 @@ class Method(Protocol[Out]):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take the memories back."""
+
+
+class MethodClass(Protocol):
+    """How a method begins. `DataError` when it cannot train on such crops."""
+
+    def __call__(self, network: Embedder, crops: Crops, settings: Any, seed: int, /) -> Method[Any]: ...

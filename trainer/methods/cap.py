@@ -31,21 +31,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trainer.clustering.camera import split_by_camera
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import ProxySamplerSettings, plan_proxy_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import facts_of, pseudo_labels
+from trainer.labels import facts_of, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (
+    Aggregation,
     ProxySettings,
     bank_from,
     bank_of,
     empty_bank,
     need_cameras,
-    offline_nce,
-    over_cameras,
     proxy_facts,
 )
 
@@ -104,7 +104,7 @@ class CAP:
         intra = intra_nce(logits, bank.beside(batch.label), batch.label)
         terms = {"intra": over_cameras(intra, batch.camera, settings.aggregation)}
         if self.epoch >= settings.offline_from_epoch:
-            offline = offline_nce(logits, batch.label, bank, settings)
+            offline = offline_nce(logits, bank.siblings(batch.label), settings.hard_negatives)
             terms["offline"] = settings.offline_weight * over_cameras(offline, batch.camera, settings.aggregation)
         return terms
 
@@ -128,3 +128,25 @@ def intra_nce(logits: Tensor, beside: Tensor, labels: Tensor) -> Tensor:
     """(B,) losses l_intra, for logits (B, M) = s, `beside` (B, M) bool = proxies of the same camera, labels (B,)
     int64."""
     return cross_entropy(logits.masked_fill(~beside, -torch.inf), labels, reduction="none")
+
+
+def offline_nce(logits: Tensor, siblings: Tensor, count: int) -> Tensor:
+    """(B,) losses l_off, for logits (B, M) = s and `siblings` (B, M) bool = P, at least one in a row; Q are the `count`
+    largest of s outside P, fewer where there are no more, without gradient. At least log|P|."""
+    outside = logits.detach().masked_fill(siblings, -torch.inf)
+    hardest = outside.topk(min(count, outside.shape[1]), dim=1)
+    negatives = torch.zeros_like(siblings).scatter(1, hardest.indices, hardest.values > -torch.inf)
+    chosen = logits.masked_fill(~(siblings | negatives), -torch.inf)
+    return chosen.logsumexp(1) - (logits * siblings).sum(1) / siblings.sum(1)
+
+
+def over_cameras(losses: Tensor, cameras: Tensor, rule: Aggregation) -> Tensor:
+    """Losses (B,) of crops from cameras (B,) int64 → the scalar L above, or their mean; 0 of no crop.
+
+    In L a crop weighs 1/|B_c|, and L grows with the number of cameras in the batch: losses of different batches do not
+    compare. The mean is free of both.
+    """
+    if rule == "batch_mean":
+        return losses.sum() / max(1, len(losses))
+    sizes = (cameras[:, None] == cameras).sum(1)  # (B,) |B_c| of each crop's camera
+    return (losses / sizes).sum()

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
-from trainer.losses import cluster_nce
+from trainer.labels import LabelSettings, facts_of, pseudo_labels
 from trainer.memory import Memory, Update, label_means
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, facts_of, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings
@@ -52,6 +52,15 @@ class ClusterContrastSettings(Settings):
     """The batches of an epoch."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
+
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> None:
+        """Pieces of a batch do."""
 
 
 class Out(NamedTuple):
@@ -107,3 +116,12 @@ class ClusterContrast:
 
     def _memory(self, rows: Tensor) -> Memory:
         return Memory(rows, self.settings.temperature, self.settings.momentum)
+
+
+def cluster_nce(features: Tensor, memory: Memory, labels: Tensor) -> Tensor:
+    """mean_i −log softmax(f_i·M / τ)[y_i] for (B, D) unit rows and labels (B,) int64: a scalar, float32.
+
+    Source: Cluster-Contrast, Dai et al. (ACCV 2022), equation of the cluster-level InfoNCE. GRACL and TCRL use it
+    with banks of their own.
+    """
+    return cross_entropy(memory.logits(features), labels)

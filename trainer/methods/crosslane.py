@@ -30,28 +30,28 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from trainer.clustering.camera import split_by_camera
 from trainer.clustering.jaccard import JaccardSettings
 from trainer.clustering.recluster import ClusterSettings
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import ProxySamplerSettings, plan_proxy_batches
 from trainer.data.transforms import Augment, Transform
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, facts_of, outliers_alone, pseudo_labels
+from trainer.labels import LabelSettings, facts_of, outliers_alone, pseudo_labels
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.proxies import (
     Aggregation,
+    Bank,
     OnlineSettings,
     bank_from,
     bank_of,
     empty_bank,
-    offline_nce,
-    online_nce,
-    over_cameras,
     proxy_facts,
 )
 
@@ -139,3 +139,56 @@ class Crosslane:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.bank = bank_from(state, self.settings, self.device)
+
+
+def association_nce(logits: Tensor, positives: Tensor, ranking: Tensor, count: int) -> Tensor:
+    """(B,) losses on the sets P and Q above, for logits (B, M) = s and positives (B, M) bool = P, one at least.
+
+    Q are the `count` proxies outside P that are largest in `ranking` (B, M), fewer where there are no more; −inf keeps
+    a proxy out of Q. The sets carry no gradient. At least log|P|, which is 0 for one positive only.
+    """
+    outside = ranking.detach().masked_fill(positives, -torch.inf)
+    hardest = outside.topk(min(count, outside.shape[1]), dim=1)
+    negatives = torch.zeros_like(positives).scatter(1, hardest.indices, hardest.values > -torch.inf)
+    chosen = logits.masked_fill(~(positives | negatives), -torch.inf)
+    return chosen.logsumexp(1) - (logits * positives).sum(1) / positives.sum(1)
+
+
+def offline_nce(logits: Tensor, labels: Tensor, bank: Bank, settings: CrosslaneSettings) -> Tensor:
+    """(B,) offline losses, for logits (B, M) = s and the crops' proxies (B,) int64."""
+    return association_nce(logits, bank.siblings(labels), logits, settings.hard_negatives)
+
+
+def online_nce(logits: Tensor, labels: Tensor, bank: Bank, settings: CrosslaneSettings) -> Tensor:
+    """(B,) online losses, for logits (B, M) = s and the crops' proxies (B,) int64; the bank as it is now."""
+    blend = blended(logits, bank.memory.logits(bank.memory.rows[labels]), settings.instance_weight)
+    positives = online_positives(blend, bank.cameras, settings.online_positives)
+    ranking = blend.masked_fill(bank.siblings(labels), -torch.inf) if settings.exclude_siblings else blend
+    return association_nce(logits, positives, ranking, settings.hard_negatives)
+
+
+def blended(logits: Tensor, between: Tensor, weight: float) -> Tensor:
+    """b (B, M) of the crops' logits (B, M) and of those of their proxies; no gradient."""
+    return weight * logits.detach() + (1 - weight) * between.detach()
+
+
+def online_positives(blend: Tensor, cameras: Tensor, count: int) -> Tensor:
+    """P (B, M) bool: in every row of b (B, M) the best proxy of each of the `count` best cameras.
+
+    `cameras` (M,) int64 from 0 without gaps. Fewer where there are fewer cameras; the first of equals.
+    """
+    known = int(cameras.max()) + 1
+    best = blend.new_full((len(blend), known), -torch.inf)
+    best = best.scatter_reduce(1, cameras.expand_as(blend), blend, "amax")  # (B, C) b[t_c]
+    chosen = best.topk(min(count, known), dim=1).indices  # (B, k) cameras
+    elsewhere = chosen[:, :, None] != cameras  # (B, k, M)
+    picks = blend[:, None, :].masked_fill(elsewhere, -torch.inf).argmax(2)  # (B, k) proxies
+    return torch.zeros_like(blend, dtype=torch.bool).scatter(1, picks, True)
+
+
+def over_cameras(losses: Tensor, cameras: Tensor, rule: Aggregation) -> Tensor:
+    """Losses (B,) of crops from cameras (B,) int64 → their mean, or CAP's sum over cameras of means; 0 of no crop."""
+    if rule == "batch_mean":
+        return losses.sum() / max(1, len(losses))
+    sizes = (cameras[:, None] == cameras).sum(1)  # (B,) |B_c| of each crop's camera
+    return (losses / sizes).sum()

@@ -36,12 +36,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.transforms import Augment, AugmentSettings, Transform
 from trainer.errors import DataError
+from trainer.labels import LabelSettings
 from trainer.memory import sequential
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.models.stripes import stripe_heads
 from trainer.parallel import gather
@@ -84,6 +85,11 @@ class SclSettings(Settings):
     """How the crops are clustered for the report of a run; training does not cluster."""
     augment: AugmentSettings = AugmentSettings(pad_px=0, erase=0)
     """The view that is trained on; the authors mirror only."""
+
+    @property
+    def whole_batches(self) -> str | None:
+        """What is written back in a step is read in it."""
+        return None if self.writeback == "clean" else "writeback faithful: set method.writeback=clean"
 
 
 class Out(NamedTuple):

@@ -32,13 +32,14 @@ from trainer.clustering.jaccard import jaccard_graph
 from trainer.clustering.knn import nearest
 from trainer.clustering.quality import measure
 from trainer.clustering.recluster import ClusterSettings
+from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
 from trainer.errors import DataError
+from trainer.labels import LabelSettings, outliers_alone
 from trainer.memory import Memory
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, outliers_alone
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings
@@ -67,6 +68,15 @@ class SpclSettings(Settings):
     """Fill the memory by an extraction in every epoch, not only in the first one, as published."""
     augment: AugmentSettings = AugmentSettings()
     """The view that is trained on."""
+
+    @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> None:
+        """Pieces of a batch do."""
 
     @property
     def labels(self) -> LabelSettings:

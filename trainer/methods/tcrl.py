@@ -18,9 +18,13 @@ After the step: M^G[i], M^P[i] ← normalize(μ·old + (1 − μ)·u_i), M^C[k] 
 forward pass is first, so that running statistics end on whole pictures. Only whole pictures are used afterwards.
 
 Every epoch begins with M^C = means of U^G, M^G = U^G and M^P from masked pictures, squares drawn anew for every epoch.
-`part_bank: copy` is cheaper by a pass over the crops: M^P = U^G; with μ = 0.1 a row is nine tenths masked feature after
-its first visit. Outliers are neither trained on nor negatives. With batches in pieces, w and n are those of a piece.
-Bank and logits in float32: 2·N·D·4 bytes, and a few B×N arrays a step.
+Outliers are neither trained on nor negatives. With batches in pieces, w and n are those of a piece. Bank and logits in
+float32: 2·N·D·4 bytes, and a few B×N arrays a step.
+
+What the paper leaves open, and what can be set: HCL's positives are instance features in arXiv v2 and cluster features
+in v1 (`hcl: mean`, u·p is the mean over Pos); how M^C follows inside an epoch (`cluster_update`); how sharp the weights
+are (t_w; a share of the similarities' sum, as a later paper has it, is nearly t_w = 0.8). PCL(G) takes back most of
+what the weights do: they count with `pcl_whole: 0` only.
 """
 
 from __future__ import annotations
@@ -32,21 +36,22 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, one_hot, softplus
+from torch.nn.functional import cross_entropy, normalize, softplus
 
+from trainer.data.batch import Batch, Epoch
 from trainer.data.masks import Masked, MaskSettings
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
-from trainer.memory import Memory, Update, label_means
-from trainer.methods.base import Batch, Epoch, Extract
-from trainer.methods.labels import LabelSettings, facts_of, pseudo_labels
+from trainer.labels import LabelSettings, facts_of, pseudo_labels
+from trainer.memory import Memory, label_means
+from trainer.methods.base import Extract
 from trainer.models.embedder import Embedder
 from trainer.parallel import gather
 from trainer.settings import Settings
 
 UNMOVED = AugmentSettings(flip=0, pad_px=0, erase=0)
-Contrast = Literal["instances", "mean", "unit_mean", "hardest", "supcon"]
+Contrast = Literal["instances", "mean"]
 
 
 class TcrlSettings(Settings):
@@ -61,18 +66,8 @@ class TcrlSettings(Settings):
     """μ of the rows of crops; SpCL takes 0.2."""
     weight_temperature: float | None = Field(default=0.1, gt=0, allow_inf_nan=False)
     """t_w; null weighs all crops alike (t_w → ∞), which is Cluster-Contrast's loss."""
-    weighting: Literal["label", "agreement", "batch", "soft_target", "update"] = "label"
-    """Softmax over the crops of the label; the same with s the mean of u^G and u^P; over the whole batch; w, at most 1,
-    is the share of the label in a target that is the network's own softmax otherwise; w in the update of M^C only."""
     hcl: Contrast = "instances"
-    """Positives: each row; the rows' mean; that normalised; the least similar row; each row, against the others too."""
-    own_row: bool = True
-    """The crop's own old row is one of its positives."""
-    pcl: Literal["instance", "proxy", "symmetric"] = "instance"
-    """What meets M^C: the refreshed row; the mean of a cluster's rows, the batch's refreshed; the refreshed row, and in
-    turn M^C against the rows of crops, one half each."""
-    outliers: Literal["left_out", "negatives"] = "left_out"
-    """Outliers' rows are negatives of HCL, or not."""
+    """Positives: each row, or the rows' mean."""
     hcl_whole: float = Field(default=1.0, ge=0)
     """Weight of HCL(G)."""
     hcl_part: float = Field(default=1.0, ge=0)
@@ -81,12 +76,8 @@ class TcrlSettings(Settings):
     """Weight of PCL(G)."""
     pcl_part: float = Field(default=1.0, ge=0)
     """Weight of PCL(P)."""
-    cluster_update: Update = "mean"
+    cluster_update: Literal["mean", "sequential"] = "mean"
     """How M^C follows the batch; `sequential` is Cluster-Contrast's."""
-    part_bank: Literal["copy", "extract", "keep"] = "extract"
-    """M^P at the start of an epoch: features of masked pictures, a copy of U^G, or as the last epoch left it."""
-    one_call: bool = False
-    """Masked and whole pictures in one forward pass, in turn, so that batch norm sees both."""
     mask: MaskSettings = MaskSettings()
     """The squares of the masked view."""
     labels: LabelSettings = LabelSettings()
@@ -97,9 +88,18 @@ class TcrlSettings(Settings):
     """The view of whole pictures; the masked view shares its flip and shift and has no erasing."""
 
     @property
+    def batch(self) -> int:
+        """Crops per step."""
+        return self.sampler.batch
+
+    @property
+    def whole_batches(self) -> None:
+        """Pieces of a batch do."""
+
+    @property
     def parts(self) -> bool:
         """Whether masked pictures are needed."""
-        return self.hcl_part > 0 or self.pcl_part > 0 or self.weighting == "agreement"
+        return self.hcl_part > 0 or self.pcl_part > 0
 
 
 class Out(NamedTuple):
@@ -141,9 +141,6 @@ class TCRL:
             whole = gather(self.network(batch.views[0]))
             return Out(whole, whole)
         clean, masked = batch.views
-        if self.settings.one_call:
-            both = self.network(torch.stack([masked, clean], 1).flatten(0, 1))
-            return Out(gather(both[1::2]), gather(both[::2]))
         part = gather(self.network(masked))  # before the whole pictures: running statistics end on these
         return Out(gather(self.network(clean)), part)
 
@@ -151,25 +148,20 @@ class TCRL:
         settings = self.settings
         terms = {"wrccl": self._wrccl(out, batch.label)}
         own = batch.label[:, None] == self.classes  # (B, N)
-        negative = ~own if settings.outliers == "negatives" else ~own & (self.classes >= 0)
-        positive = own if settings.own_row else own.scatter(1, batch.index[:, None], False)
+        others = ~own & (self.classes >= 0)
         flows = (
             ("whole", out.whole, self.whole, settings.hcl_whole, settings.pcl_whole),
             ("part", out.part, self.part, settings.hcl_part, settings.pcl_part),
         )
         for name, features, bank, hcl_weight, pcl_weight in flows:
             if hcl_weight:
-                terms[f"hcl_{name}"] = hcl_weight * hcl(features, bank, positive, negative, settings.hcl)
+                terms[f"hcl_{name}"] = hcl_weight * hcl(features, bank, own, others, settings.hcl)
             if pcl_weight:
-                terms[f"pcl_{name}"] = pcl_weight * self._pcl(features, bank, batch, negative)
+                terms[f"pcl_{name}"] = pcl_weight * self._pcl(features, bank, batch)
         return terms
 
     def after_step(self, out: Out, batch: Batch) -> None:
-        if self.settings.weighting == "update":  # the weights of a label average 1: this is its weighted mean
-            weighted = self._weights(out, batch.label)[:, None] * out.whole.detach()
-            self.clusters.update(weighted, batch.label, "mean")
-        else:
-            self.clusters.update(out.whole, batch.label, self.settings.cluster_update)
+        self.clusters.update(out.whole, batch.label, self.settings.cluster_update)
         self.whole.update(out.whole, batch.index, "sequential")
         if self.settings.parts:
             self.part.update(out.part, batch.index, "sequential")
@@ -189,11 +181,7 @@ class TCRL:
 
     def _part_rows(self, whole: Tensor, extract: Extract, seed: int) -> Tensor:
         """M^P (N, D) at the start of an epoch, `whole` being U^G."""
-        if self.settings.part_bank == "keep" and len(self.part.rows):
-            return self.part.rows
-        if self.settings.part_bank == "extract" and self.settings.parts:
-            return torch.from_numpy(extract(Masked(UNMOVED, self.settings.mask), seed))
-        return whole
+        return torch.from_numpy(extract(Masked(UNMOVED, self.settings.mask), seed)) if self.settings.parts else whole
 
     def _remember(self, clusters: Tensor, whole: Tensor, part: Tensor, classes: Tensor) -> None:
         """Banks of their own, none of them shared, and the label (N,) int64 of every crop's row."""
@@ -205,86 +193,35 @@ class TCRL:
         self.classes = classes.to(device)
 
     def _wrccl(self, out: Out, labels: Tensor) -> Tensor:
-        logits, weighting = self.clusters.logits(out.whole), self.settings.weighting
-        if weighting == "update":
-            return cross_entropy(logits, labels)
-        weights = self._weights(out, labels)
-        if weighting == "soft_target":
-            hard = weights.clamp(max=1)[:, None]
-            own = one_hot(labels, logits.shape[1])
-            return cross_entropy(logits, hard * own + (1 - hard) * logits.detach().softmax(1))
-        return (weights * cross_entropy(logits, labels, reduction="none")).mean()
-
-    def _weights(self, out: Out, labels: Tensor) -> Tensor:
-        """w (B,), without gradient."""
         similarity = (out.whole.detach().float() * self.clusters.rows[labels]).sum(1)
-        if self.settings.weighting == "agreement":
-            similarity = (similarity + (out.part.detach().float() * self.clusters.rows[labels]).sum(1)) / 2
-        groups = torch.zeros_like(labels) if self.settings.weighting == "batch" else labels
-        return crop_weights(similarity, groups, self.settings.weight_temperature or math.inf)
+        weights = crop_weights(similarity, labels, self.settings.weight_temperature or math.inf)
+        return (weights * cross_entropy(self.clusters.logits(out.whole), labels, reduction="none")).mean()
 
-    def _pcl(self, features: Tensor, bank: Memory, batch: Batch, negative: Tensor) -> Tensor:
-        fresh = refreshed(features, bank, batch.index)
-        if self.settings.pcl == "proxy":
-            proxies = fresh_proxies(fresh, bank, batch.index, self.classes)
-            return cross_entropy(self.clusters.logits(proxies), batch.label.unique())
-        forth = cross_entropy(self.clusters.logits(fresh), batch.label)
-        if self.settings.pcl == "instance":
-            return forth
-        query = self.clusters.rows[batch.label]
-        back = softplus(_against(bank.logits(query), negative) - (query * fresh).sum(1) / bank.temperature)
-        return (forth + back.mean()) / 2
+    def _pcl(self, features: Tensor, bank: Memory, batch: Batch) -> Tensor:
+        return cross_entropy(self.clusters.logits(refreshed(features, bank, batch.index)), batch.label)
 
 
-def crop_weights(similarity: Tensor, groups: Tensor, temperature: float) -> Tensor:
-    """w (B,): n·softmax of the similarities (B,) / t_w over the n crops of each group (B,) int64; their mean is 1."""
-    _, place, sizes = groups.unique(return_inverse=True, return_counts=True)
+def crop_weights(similarity: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """w (B,): n·softmax of the similarities (B,) / t_w over the n crops of each label (B,) int64; their mean is 1."""
+    _, place, sizes = labels.unique(return_inverse=True, return_counts=True)
     scores = similarity / temperature
     largest = scores.new_full((len(sizes),), -torch.inf).scatter_reduce(0, place, scores, "amax")
     powers = (scores - largest[place]).exp()
     return powers / label_means(powers[:, None], place, len(sizes))[place, 0]
 
 
-def hcl(features: Tensor, bank: Memory, positive: Tensor, negative: Tensor, form: Contrast) -> Tensor:
-    """HCL of (B, D) unit rows against the bank (N, D); positive, negative (B, N) bool. A crop without positives counts
-    as 0."""
+def hcl(features: Tensor, bank: Memory, own: Tensor, others: Tensor, form: Contrast) -> Tensor:
+    """HCL of (B, D) unit rows against the bank (N, D); own, others (B, N) bool: Pos and Neg, one of Pos at least."""
     logits = bank.logits(features)
-    share = positive.to(logits.dtype) / positive.sum(1, keepdim=True).clamp(min=1)
-    against, mean = _against(logits, negative), (share * logits).sum(1)
-    if form == "instances":
-        terms = (share * softplus(against[:, None] - logits)).sum(1)
-    elif form == "supcon":
-        terms = _against(logits, positive | negative) - mean
-    elif form == "hardest":
-        terms = softplus(against - logits.masked_fill(~positive, torch.inf).amin(1))
-    else:
-        length = (share @ bank.rows).norm(dim=1).clamp(min=1e-6) if form == "unit_mean" else 1.0
-        terms = softplus(against - mean / length)
-    return torch.where(positive.any(1), terms, 0.0).mean()
-
-
-def _against(logits: Tensor, chosen: Tensor) -> Tensor:
-    """(B,) log Σ exp of the chosen logits (B, N); far below any logit where none is chosen, not −∞, which has no
-    gradient."""
-    return logits.masked_fill(~chosen, torch.finfo(logits.dtype).min).logsumexp(1)
+    share = own.to(logits.dtype) / own.sum(1, keepdim=True)
+    # far below any logit where there is no other cluster, not −∞, which has no gradient
+    against = logits.masked_fill(~others, torch.finfo(logits.dtype).min).logsumexp(1)
+    if form == "mean":
+        return softplus(against - (share * logits).sum(1)).mean()
+    return (share * softplus(against[:, None] - logits)).sum(1).mean()
 
 
 def refreshed(features: Tensor, bank: Memory, index: Tensor) -> Tensor:
     """a (B, D): the batch's rows as the update after the step will leave them, with a gradient to the features."""
     old = bank.rows[index].detach()
     return normalize(bank.momentum * old + (1 - bank.momentum) * features.float(), dim=1)
-
-
-def fresh_proxies(fresh: Tensor, bank: Memory, index: Tensor, classes: Tensor) -> Tensor:
-    """(labels of the batch, ascending; D): normalised mean of each label's rows (N, D), the batch's rows refreshed.
-
-    A crop that was drawn twice counts as the mean of both.
-    """
-    crops, drawn = index.unique(return_inverse=True)
-    change = label_means(fresh, drawn, len(crops)) - bank.rows[crops]
-    present, place = classes[crops].unique(return_inverse=True)
-    members = torch.isin(classes, present)
-    where = torch.searchsorted(present, classes[members])
-    sizes = torch.bincount(where)[:, None]
-    old = label_means(bank.rows[members], where, len(present)) * sizes
-    return normalize(old + torch.zeros_like(old).index_add(0, place, change), dim=1)

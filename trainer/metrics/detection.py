@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import DataError
-from trainer.export.quiet import quietly
+from trainer.quiet import quietly
 
 SAME_IOU = 0.5
 MOST = 300  # boxes per picture that count; the strongest

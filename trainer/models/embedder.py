@@ -18,9 +18,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_app.contract.yaml import FilePath
 from trainer.errors import ConfigurationError, DataError
-from trainer.models import onnx_trunk, osnet, shufflenet
+from trainer.models import osnet, shufflenet
 from trainer.models.ghost_norm import use_ghost_norm
+from trainer.onnx_graph import trunk as onnx_trunk
 from trainer.settings import Settings
 
 
@@ -29,7 +31,7 @@ class ModelSettings(Settings):
 
     backbone: str = "resnet50"
     """`onnx`, `osnet_x1_0`, `osnet_x0_75`, `osnet_x0_5`, `osnet_x0_25`, `shufflenetv2_48_96_192`, or a timm model."""
-    weights: Path | None = None
+    weights: FilePath | None = None
     """File to start from: the ONNX file, or a state dict (torchreid's for OSNet, timm's otherwise)."""
     pretrained: bool = False
     """Fetch timm's ImageNet weights; `weights` wins when both are given."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_app.contract.bundle_manifest import BundleManifest
-from edge_app.contract.envelope import LINK_PATTERN, SLUG_PATTERN
+from edge_app.contract.envelope import SLUG_PATTERN
 from edge_app.contract.samples import SITE, golden_samples
-from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, ROOT, RULES, Rule, encode, topic_of
+from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, PLACEHOLDERS, ROOT, RULES, Rule, encode, topic_of
 
 FOLDER = Path(__file__).parent
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,39 +45,42 @@ def _operation_bindings(rules: list[Rule]) -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The tree as AsyncAPI 3.0: a channel and an operation per message, from the node's point of view."""
+    """The tree as AsyncAPI 3.0: a channel and an operation per topic, from the node's point of view."""
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
-    messages: dict[str, Any] = {}
-    for kind in _names():
-        rules = [rule for rule in RULES.values() if rule.model is RULES[kind].model]
-        placeholders = [part[1:-1] for part in f"{{site}}/{{node}}/{rules[0].path}".split("/") if part.startswith("{")]
-        described = {
-            name: {"description": f"matches {LINK_PATTERN if name == 'link' else SLUG_PATTERN}"}
-            for name in placeholders
+    for path in dict.fromkeys(rule.path for rule in RULES.values()):
+        kinds = [kind for kind, rule in RULES.items() if rule.path == path]
+        rules = [RULES[kind] for kind in kinds]
+        name, message = kinds[0], rules[0].model.message
+        placeholders = [part[1:-1] for part in f"{{site}}/{{node}}/{path}".split("/") if part.startswith("{")]
+        channels[name] = {
+            "address": f"{ROOT}/{{site}}/{{node}}/{path}",
+            "parameters": {
+                one: {"description": f"matches {PLACEHOLDERS.get(one, SLUG_PATTERN)}"} for one in placeholders
+            },
+            "messages": {message: {"$ref": f"#/components/messages/{message}"}},
         }
-        channels[kind] = {
-            "address": f"{ROOT}/{{site}}/{{node}}/{rules[0].path}",
-            "parameters": described,
-            "messages": {kind: {"$ref": f"#/components/messages/{kind}"}},
-        }
-        operations[kind] = {
-            "action": "receive" if kind == "command" else "send",
-            "channel": {"$ref": f"#/channels/{kind}"},
+        operations[name] = {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{name}"},
             "summary": (rules[0].model.__doc__ or "").splitlines()[0],
             "bindings": _operation_bindings(rules),
         }
-        messages[kind] = {
+    messages = {
+        kind: {
             "contentType": "application/json",
             "payload": {"schemaFormat": f"application/schema+json;version={_DIALECT}", "schema": _reference(kind)},
         }
+        for kind in _names()
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Crosslane",
-            "version": "1.0.0",
-            "description": f"Cross-camera matches from the roadside. No message is larger than {PAYLOAD_LIMIT_BYTES} "
-            "bytes. A provisional match expires, a confirmed one never does.",
+            "version": "1.1.0",
+            "description": "Cross-camera matches from the roadside. No message is larger than "
+            f"{PAYLOAD_LIMIT_BYTES} bytes: what grows with the site is said in pages. "
+            "A provisional match expires, a confirmed one never does.",
         },
         "defaultContentType": "application/json",
         "channels": channels,

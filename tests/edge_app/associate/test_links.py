@@ -13,7 +13,7 @@ LINK = link("a", "b", 10.0)
 
 
 def camera(name: str = "a") -> CameraModel:
-    return CameraModel(name, "v1", np.zeros(4, np.float32), 0.0)
+    return CameraModel(name)
 
 
 def test_the_density_integrates_to_one() -> None:

@@ -12,6 +12,7 @@ from edge_app.associate import codec, online
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact, Match, Revision, Unmatched
 from edge_app.associate.state import State
+from edge_app.store.parts import Parts
 from edge_app.types import Tracklet
 
 AB = link("a", "b", 10.0)
@@ -195,7 +196,7 @@ def play(world: Stream, resume_every: int | None = None) -> tuple[State, list[Fa
                     del parts[key]
                 else:
                     parts[key] = value
-            state = saved = codec.load(parts)
+            state = saved = codec.load(Parts(parts))
     return state, facts
 
 

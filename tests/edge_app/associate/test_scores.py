@@ -6,7 +6,7 @@ from tiny_world import DIMENSION, look
 
 from edge_app.associate import scores
 from edge_app.associate.settings import SimilarityPrior
-from edge_app.associate.state import CameraModel
+from edge_app.associate.state import CameraMean
 
 PRIOR = SimilarityPrior()
 
@@ -27,7 +27,7 @@ def test_debias_removes_what_a_camera_adds() -> None:
     cast = 0.8 * look(5)
     models = {}
     for name, shift in (("plain", 0.0 * cast), ("tinted", cast)):
-        model = CameraModel(name, "v1", np.zeros(DIMENSION, np.float32), 0.0)
+        model = CameraMean(name, "v1", np.zeros(DIMENSION, np.float32), 0.0)
         for row in vehicles:
             model = scores.learn_camera(model, unit((row + shift)[None]))
         models[name] = model
@@ -41,12 +41,12 @@ def test_debias_removes_what_a_camera_adds() -> None:
 
 
 def test_a_new_camera_is_not_corrected() -> None:
-    model = CameraModel("a", "v1", look(1), 0.0)
+    model = CameraMean("a", "v1", look(1), 0.0)
     np.testing.assert_allclose(scores.debias(look(2)[None], model, look(3)), look(2)[None], atol=1e-6)
 
 
 def test_evidence_rises_with_similarity_and_is_bounded() -> None:
-    empty = scores.new_calibration("")
+    empty = scores.new_calibration("", "v1")
     curve = scores.evidence_curve(empty, empty, PRIOR)
     assert (np.diff(curve) >= 0).all()
     assert np.abs(curve).max() <= scores.LIMIT
@@ -55,7 +55,7 @@ def test_evidence_rises_with_similarity_and_is_bounded() -> None:
 
 def test_a_pair_of_cameras_learns_its_own_scale() -> None:
     """Front against rear: the same vehicle is only 0.45 alike. After enough pairs, 0.45 speaks for a match."""
-    site = pair = scores.new_calibration("")
+    site = pair = scores.new_calibration("", "v1")
     rng = np.random.default_rng(1)
     for _ in range(200):
         pair = scores.learn_similarity(pair, float(rng.normal(0.45, 0.05)), 1.0)
@@ -67,7 +67,7 @@ def test_a_pair_of_cameras_learns_its_own_scale() -> None:
 
 
 def test_doubtful_pairs_teach_both_sides() -> None:
-    taught = scores.learn_similarity(scores.new_calibration("p"), 0.5, 0.25)
+    taught = scores.learn_similarity(scores.new_calibration("p", "v1"), 0.5, 0.25)
     assert taught.genuine.sum() == pytest.approx(0.25)
     assert taught.impostor.sum() == pytest.approx(0.75)
 
@@ -81,7 +81,7 @@ def test_combined_evidence_knows_its_looks_are_correlated() -> None:
 
 def test_a_prior_worth_many_observations_outlasts_what_a_small_site_teaches() -> None:
     """The same few people, again and again, teach that two people are this much alike."""
-    taught = untaught = scores.new_calibration("a--b")
+    taught = untaught = scores.new_calibration("a--b", "v1")
     for value in np.linspace(0.4, 0.7, 300):
         taught = scores.learn_similarity(taught, float(value), genuine=0.0)
     shift = {}
@@ -96,7 +96,7 @@ def test_a_prior_worth_many_observations_outlasts_what_a_small_site_teaches() ->
 
 def test_what_was_learned_in_one_place_lifts_nothing_elsewhere() -> None:
     """Impostors seen at 0.4 to 0.7 make the far tail no evidence, and 0.55 less evidence than before."""
-    taught = untaught = scores.new_calibration("a--b")
+    taught = untaught = scores.new_calibration("a--b", "v1")
     for value in np.linspace(0.4, 0.7, 300):
         taught = scores.learn_similarity(taught, float(value), genuine=0.0)
     before, after = (scores.evidence_curve(known, known, PRIOR) for known in (untaught, taught))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,14 @@ def tracklet(
         path_times_s=np.array([entry_s, exit_s]),
         path_boxes=np.zeros((2, 4), np.float32),
     )
+
+
+def seen_by(one: Tracklet, version: str, dimension: int = DIMENSION) -> Tracklet:
+    """The same passage as another network sees it: its own rotation of what there is to see, cut to its dimension."""
+    turn = np.linalg.qr(np.random.default_rng(len(version) + ord(version[-1])).normal(size=(DIMENSION, DIMENSION)))[0]
+    rows = (one.embeddings @ turn[:, :dimension]).astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-9))
+    return replace(one, embeddings=rows, embedding_version=version)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Aggregates: numbers of tiny worlds by hand, corrections with higher revisions, silence of dead cameras, restarts."""
 
+import json
 import random
 
 import numpy as np
@@ -13,6 +14,8 @@ from edge_app.contract.topics import encode, topic_of
 from edge_app.delivery.aggregate import Aggregates, AggregateSettings
 from edge_app.delivery.counting import MOST_FLOWS, Counted, flow
 from edge_app.delivery.outgoing import Letterhead
+from edge_app.store.parts import Parts, unsealed
+from edge_app.store.upgrade import upgraded
 from edge_app.types import Tracklet
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
@@ -59,7 +62,7 @@ class World:
         self.aggregates = Aggregates(settings, CAMERAS, LINKS)
 
     def restart(self):
-        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, self.parts)
+        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, Parts(self.parts))
 
     def run(self, until_s, tracklets=(), facts=()):
         said = []
@@ -140,6 +143,60 @@ def test_half_an_interval_is_not_an_interval():
     assert {message.camera for message in of(said, Flow)} == {"b", "c"}
 
 
+def test_a_kill_costs_no_more_coverage_than_its_last_step():
+    """Intervals of ten seconds, a kill and a start in the middle of each: every one of them is said."""
+    settings = SETTINGS.model_copy(update={"interval_s": 10, "minimum_coverage": 0.9})
+    world = World(settings=settings)
+    for second in range(15, 300, 10):
+        world.run(second)
+        world.restart()
+        world.now_s -= 1  # the step that was not committed is made again
+    world.run(300)
+    said = {message.interval_start_s for message in world.said if isinstance(message, Flow)}
+    assert said == {START_S + 10 * k for k in range(1, 29)}  # the first began before anybody watched
+    assert min(message.coverage for message in world.said if isinstance(message, Flow)) >= 0.9
+
+
+def test_the_end_of_all_recordings_says_what_is_left_with_its_true_coverage(validate):
+    world = World()
+    said = world.run(90, [tracklet("a1", 65, 68), tracklet("b1", 80, 82)], [unmatched("a1"), match("a1", "b1")])
+    assert of(said, Flow, 60) == []
+    last = world.aggregates.finish(LETTERHEAD, world.now_s)
+    for message in last:
+        validate(topic_of(message, "demo"), encode(message))
+    assert [(m.camera, m.coverage) for m in of(last, Flow, 60)] == [(name, 0.517) for name in CAMERAS]
+    assert [m.n for m in of(last, TravelTime, 60)] == [1, 0, 0]
+    (trips,) = of(last, OriginDestination, 60)
+    assert [(pair.origin, pair.destination) for pair in trips.pairs] == [("a", "b")]
+    assert trips.missing_cameras == CAMERAS  # none of them saw the whole interval
+    assert world.aggregates.finish(LETTERHEAD, world.now_s) == []
+
+
+def test_a_hole_in_every_camera_is_named():
+    """Nobody knows what passed meanwhile; that the numbers are missing is said all the same."""
+    world = World()
+    world.run(30)
+    world.restart()
+    world.now_s += 200  # nobody ran
+    said = world.run(330)
+    assert of(said, Flow) == []
+    assert [message.missing_cameras for message in of(said, OriginDestination)] == [CAMERAS]
+
+
+def test_coverage_of_an_earlier_release_goes_on():
+    world = World()
+    world.run(59)
+    of_camera = {}
+    for key in [key for key in world.parts if key.startswith("aggregate/coverage/")]:
+        for camera, covered_s in json.loads(unsealed(world.parts.pop(key), "crosslane.coverage/2")).items():
+            of_camera.setdefault(camera, {})[key.rpartition("/")[2]] = covered_s
+    changes = upgraded({"aggregate/coverage": json.dumps(of_camera).encode()})
+    assert changes.pop("aggregate/coverage") is None
+    world.parts.update(changes)
+    world.restart()
+    assert {message.camera for message in of(world.run(130), Flow)} == set(CAMERAS)
+
+
 def test_a_late_match_and_its_retraction_are_revisions():
     world = World()
     world.run(1, [tracklet("a1", 5, 8), tracklet("b1", 18, 20), tracklet("a2", 6, 9)])
@@ -202,9 +259,8 @@ def random_history(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_restarts_change_nothing(seed, monkeypatch):
+def test_restarts_change_nothing(seed):
     """With every tick's parts committed, an application that starts anew each time says exactly the same."""
-    monkeypatch.setattr("edge_app.delivery.aggregate.SAVE_COVERAGE_EVERY_S", 0.0)
     settings = SETTINGS.model_copy(update={"minimum_coverage": 0.5})  # each restart costs a second of coverage
     steady, restarted = World(settings=settings), World(settings=settings)
     for second, tracklets, facts in random_history(seed):

@@ -15,7 +15,7 @@ from edge_app.contract.samples import SITE, golden_samples
 from edge_app.contract.topics import encode, topic_of
 from edge_app.demo.broker import EmbeddedBroker, free_port
 from edge_app.demo.received import read_mail
-from edge_app.demo.watch import parse_address
+from edge_app.demo.watch import address_text, parse_address
 from edge_app.demo.watch_lines import LiveLines, coloured_line, plain_line
 from edge_app.errors import ConfigurationError
 
@@ -25,18 +25,26 @@ from edge_app.errors import ConfigurationError
     [
         ("localhost:1884", ("localhost", 1884)),
         ("broker.example", ("broker.example", 1883)),
-        ("[::1]:1883", ("::1", 1883)),
+        ("[::1]:1884", ("::1", 1884)),
+        ("[fe80::1%eth0]", ("fe80::1%eth0", 1883)),
     ],
 )
 def test_addresses(text, expected):
     assert parse_address(text) == expected
+    assert parse_address(address_text(*expected)) == expected
 
 
-@pytest.mark.parametrize("text", ["", ":1883", "host:", "host:mqtt", "host:0", "host:65536"])
+@pytest.mark.parametrize("text", ["", ":1883", "host:", "host:mqtt", "host:0", "host:65536", "::1", "a:b:1", "a b:1"])
 def test_a_wrong_address_is_named(text):
     with pytest.raises(ConfigurationError, match=r"expected host:port") as caught:
         parse_address(text)
     assert repr(text) in str(caught.value)
+
+
+def test_a_login_in_an_address_is_not_repeated():
+    with pytest.raises(ConfigurationError, match=r"got one with a login") as caught:
+        parse_address("edge:hunter2@host:1883")
+    assert "hunter2" not in str(caught.value)
 
 
 def sample(kind, **changes):

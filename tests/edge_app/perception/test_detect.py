@@ -10,6 +10,7 @@ from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.errors import ModelError
 from edge_app.perception.detect import DetectorSettings, OnnxDetector, open_detector, parts
+from edge_app.runtime import open_engine
 from edge_app.runtime.engine import EngineSettings
 from edge_app.types import Frame
 
@@ -109,6 +110,84 @@ def test_only_wanted_classes_and_sound_boxes_stay(tiny_onnx) -> None:
     )
     found = detector(tiny_onnx.constant(rows, (64, 64)), classes=("car", "truck")).detect([frame()])[0]
     np.testing.assert_allclose(found.boxes, [[20, 8, 60, 48]])
+    assert found.lost == {"boxes_refused": 2, "boxes_of_unknown_class": 1, "strong_boxes_without_size": 2}
+
+
+GOOD = (10, 20, 30, 40, 0.9, 1)
+WILD = [np.nan, np.inf, -np.inf, 1e30, -1e30]
+
+
+@pytest.mark.parametrize("value", WILD)
+@pytest.mark.parametrize("column", range(6))
+def test_numbers_that_cannot_be_cost_their_own_box_only(tiny_onnx, value, column) -> None:
+    wild = [*GOOD[:4], 0.8, 1.0]
+    wild[column] = value
+    (found,) = detector(tiny_onnx.constant(end2end(GOOD, tuple(wild)), (64, 64))).detect([frame()])
+    np.testing.assert_allclose(found.boxes[0], [20, 8, 60, 48])
+    np.testing.assert_allclose(found.scores[0], 0.9, rtol=1e-6)
+    assert np.isfinite(found.boxes).all()
+    if not np.isfinite(value) and (column, value) != (4, -np.inf):  # a score of −∞ is a weak one
+        assert sum(found.lost.values()) == 1
+
+
+@pytest.mark.parametrize("value", WILD)
+@pytest.mark.parametrize(("head", "shape"), [("ultralytics-raw", (7, 84)), ("yolox", (84, 8))])
+def test_a_head_gone_wild_gives_no_boxes_and_no_warning(tiny_onnx, value, head, shape) -> None:
+    model = detector(tiny_onnx.constant(np.full(shape, value), (64, 64)), head=head)
+    (found,) = model.detect([frame()])
+    assert len(found) == 0
+    if value > 0 or np.isnan(value):
+        assert found.lost["boxes_refused"] == 84
+
+
+def test_a_detector_whose_boxes_are_fractions_is_noticed(tiny_onnx) -> None:
+    """Boxes of 0 to 1 where pixels belong lie in the first pixel, however large the picture is."""
+    rows = end2end((0.1, 0.2, 0.5, 0.6, 0.9, 1), (0.3, 0.2, 0.9, 0.6, 0.8, 0))
+    (found,) = detector(tiny_onnx.constant(rows, (64, 64))).detect([frame(3840, 2160)])
+    assert (len(found), found.lost["strong_boxes_without_size"]) == (0, 2)
+
+
+def test_scores_beyond_one_are_logits_and_refused(tiny_onnx) -> None:
+    rows = end2end((10, 20, 30, 40, 7.5, 1), (10, 20, 30, 40, 1.004, 1))
+    (found,) = detector(tiny_onnx.constant(rows, (64, 64))).detect([frame()])
+    assert found.scores.tolist() == [1.0]
+    assert found.lost["boxes_refused"] == 1
+
+
+def test_a_batch_that_no_memory_holds_is_one_clear_error(tiny_onnx) -> None:
+    """824 GB."""
+    model, large = tiny_onnx.constant(end2end(GOOD), (8192, 8192)), InputSpec(width_px=8192, height_px=8192)
+    with pytest.raises(ModelError, match=r"no memory for batches of 1024; lower max_batch"):
+        detector(model, input=large, max_batch=1024)
+
+
+class Moody:
+    """An engine that fails on a white picture, or makes something else of it."""
+
+    def __init__(self, engine, output) -> None:
+        self.name, self.inputs, self.outputs = "moody", engine.inputs, engine.outputs
+        self.busy_s, self.runs = 0.0, 0
+        self._engine, self._output = engine, output
+
+    def run(self, batch):
+        if batch.max() > 0.9:
+            if self._output is None:
+                raise ModelError("the model failed on a batch")
+            return [np.zeros((len(batch), *self._output), np.float32)]
+        return self._engine.run(batch)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.mark.parametrize("output", [None, (7, 80), (3,)])
+def test_a_picture_that_the_network_fails_on_leaves_the_others_alone(tiny_onnx, output) -> None:
+    engine = Moody(open_engine(tiny_onnx.constant(raw(GOOD), (64, 64)), ONE_THREAD), output)
+    model = OnnxDetector(engine, DetectorSettings(path=Path("m.onnx"), input=SQUARE, class_names=NAMES))
+    white = Frame("c", 0.0, np.full((64, 128, 3), 255, np.uint8), 128, 64)
+    found = model.detect([frame(), white, frame()])
+    assert [len(each) for each in found] == [1, 0, 1]
+    assert found[1].lost == {"boxes_refused": 1}
 
 
 def test_at_most_so_many(tiny_onnx) -> None:

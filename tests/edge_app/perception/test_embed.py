@@ -12,6 +12,7 @@ from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.errors import ModelError
 from edge_app.perception.embed import EmbedderSettings, OnnxEmbedder, open_embedder
+from edge_app.runtime import open_engine
 from edge_app.runtime.engine import EngineSettings
 from edge_app.types import View
 
@@ -50,11 +51,49 @@ def test_no_views_no_run(tiny_onnx) -> None:
     assert model.engine.runs == runs
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_an_embedding_without_direction_is_refused(tiny_onnx, value) -> None:
-    model = embedder(tiny_onnx.constant(np.array([value, 0.0])))
-    with pytest.raises(ModelError, match="2 of 2 embeddings are zero or not finite"):
-        model.embed([plain(1, 2, 3), plain(4, 5, 6)])
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 1e30])
+def test_an_embedding_without_direction_is_a_row_of_nan(tiny_onnx, value) -> None:
+    model = embedder(tiny_onnx.constant(np.array([value, -value])))
+    assert np.isnan(model.embed([plain(1, 2, 3), plain(4, 5, 6)])).all()
+
+
+def test_one_crop_without_direction_leaves_its_neighbours_alone(tiny_onnx) -> None:
+    model = embedder(tiny_onnx.mean_colour())
+    rows = model.embed([plain(0, 0, 9), plain(0, 0, 0), plain(7, 0, 0)])  # the black one's mean is zero
+    np.testing.assert_allclose(rows, [[1, 0, 0], [np.nan] * 3, [0, 0, 1]])
+
+
+class Moody:
+    """An engine that fails on, or changes its shape with, a batch that holds a black crop."""
+
+    def __init__(self, engine, shape: int | None) -> None:
+        self.name, self.inputs, self.outputs, self._engine, self._shape = "moody", *engine_ports(engine), shape
+        self.busy_s, self.runs = 0.0, 0
+        self.moody = False
+
+    def run(self, batch):
+        if self.moody and (batch.reshape(len(batch), -1).max(axis=1) == 0).any():
+            if self._shape is None:
+                raise ModelError("the model failed on a batch")
+            return [np.ones((len(batch), self._shape), np.float32)]
+        return self._engine.run(batch)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def engine_ports(engine):
+    return engine.inputs, engine.outputs, engine
+
+
+@pytest.mark.parametrize("shape", [None, 5])
+def test_a_crop_that_the_network_fails_on_leaves_its_neighbours_alone(tiny_onnx, shape) -> None:
+    engine = Moody(open_engine(tiny_onnx.mean_colour(), ONE_THREAD), shape)
+    settings = EmbedderSettings(path=Path("m.onnx"), input=SQUARE, version="v1", max_batch=4)
+    model = OnnxEmbedder(engine, settings)
+    engine.moody = True
+    rows = model.embed([plain(0, 0, 9), plain(0, 0, 0), plain(7, 0, 0)])
+    np.testing.assert_allclose(rows, [[1, 0, 0], [np.nan] * 3, [0, 0, 1]])
 
 
 def test_version_comes_from_settings_manifest_or_digest(tiny_onnx) -> None:

@@ -1,10 +1,13 @@
 """Tiny worlds for the tracker adapter: names, ends, clocks, classes, and going on after a restart."""
 
+import json
+
 import numpy as np
 import pytest
 
 from edge_app.errors import StoreError
 from edge_app.perception.track import TrackerBank, TrackSettings
+from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Detections, Tracks
 
 NAMES = ("person", "car", "truck")
@@ -159,11 +162,39 @@ def test_a_foreign_or_damaged_snapshot_is_refused() -> None:
     good = tracker.snapshot()
     with pytest.raises(StoreError, match="settings of a changed"):
         bank(lost_after_s=2.0).restore(good)
-    with pytest.raises(StoreError, match="expected"):
-        bank().restore(good.replace(b'"crosslane.tracks/1"', b'"crosslane.tracks/9"', 1))
+    with pytest.raises(StoreError, match="expected crosslane"):
+        bank().restore(good.replace(b"crosslane.tracks/2", b"crosslane.tracks/9", 1))
     head, body = good.split(b"\n", 1)
-    for damaged in (b"", b"garbage", head + b"\n", head + b"\n" + body[:-20], head + b"\ncos\nsystem\n(S'true'\ntR."):
+    pickled = b'{"format": "crosslane.tracks/1", "trackers": "2.6.1"}\ncos\nsystem\n(S\'true\'\ntR.'
+    for damaged in (b"", b"garbage", head + b"\n", head + b"\n" + body[:-20], pickled):
         fresh = bank()
         with pytest.raises(StoreError, match="anew"):
             fresh.restore(damaged)
         assert drive(fresh, range(3))[-1].ids == ("n1/a/7/1", "n1/a/7/2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stored: stored.update(trackers="0.0.1"),
+        lambda stored: stored.pop("cameras"),
+        lambda stored: stored.update(cameras=[]),
+        lambda stored: stored["cameras"]["a"].update(names=[]),
+        lambda stored: stored["cameras"]["a"].update(libraries=[]),
+        lambda stored: stored["cameras"]["a"]["libraries"][0].update(next_id="x"),
+        lambda stored: stored["cameras"]["a"]["libraries"][0]["tracks"][0].update(state=[1.0]),
+        lambda stored: stored["cameras"]["a"]["libraries"][0]["tracks"][1].update(covariance=[float("nan")] * 64),
+        lambda stored: stored["cameras"]["a"]["libraries"][0]["tracks"][1].pop("age"),
+    ],
+)
+def test_a_snapshot_that_is_sealed_but_makes_no_sense_is_refused_and_changes_nothing(change) -> None:
+    tracker = bank(cameras=("a", "b"))
+    drive(tracker, range(5), "a")
+    drive(tracker, range(5), "b")
+    stored = json.loads(unsealed(tracker.snapshot(), "crosslane.tracks/2"))
+    change(stored)
+    fresh = bank(cameras=("a", "b"))
+    before = fresh.snapshot()
+    with pytest.raises(StoreError, match="anew"):
+        fresh.restore(sealed("crosslane.tracks/2", json.dumps(stored).encode()))
+    assert fresh.snapshot() == before

@@ -140,7 +140,7 @@ def test_a_box_that_the_frame_cuts_off_is_in_the_zone_at_the_border() -> None:
 
 
 def test_zones_are_polygons_in_shares_of_the_frame() -> None:
-    with pytest.raises(ValidationError, match="0 to 1"):
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
         Zone(polygon=((0, 0), (1, 0), (0, 300)))
     with pytest.raises(ValidationError):
         Zone(polygon=((0, 0), (1, 0)))
@@ -233,7 +233,26 @@ def test_embeddings_of_two_versions_are_never_mixed() -> None:
     made.use_embedder("v2", 3)
     give(made, 0.6, unit(0, 1, 0))
     found = made.flush()[0]
-    assert (found.embeddings.tolist(), found.embedding_version) == ([[0, 1, 0]], "v2")
+    assert (found.embeddings.tolist(), found.embedding_version) == ([[1, 0, 0, 0]], "v1")
+
+
+def test_tracks_of_two_versions_end_as_passages_of_their_own_also_after_a_restart() -> None:
+    made = builder()
+    for k in range(9):
+        observe(made, k, rightwards(k), track="n1/a/7/1")
+        observe(made, k, rightwards(k), track="n1/a/7/2")
+        observe(made, k, rightwards(k), track="n1/a/7/3")
+    give(made, 0.5, unit(1, 0, 0, 0), "n1/a/7/1")
+    made.use_embedder("v2", 3)
+    give(made, 0.6, unit(0, 1, 0), "n1/a/7/2")
+    again = builder()
+    again.restore(made.snapshot())
+    again.use_embedder("v3", 2)
+    give(again, 0.9, unit(1, 0), "n1/a/7/1")
+    found = again.flush()
+    assert [one.embedding_version for one in found] == ["v1", "v2", "v3"]
+    assert [one.embeddings.tolist() for one in found] == [[[1, 0, 0, 0]], [[0, 1, 0]], []]
+    assert [one.embeddings.shape for one in found] == [(1, 4), (1, 3), (0, 2)]
 
 
 def assert_same(first: Tracklet, second: Tracklet) -> None:
@@ -265,7 +284,7 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
         observe(made, k, rightwards(k))
     give(made, 0.5, unit(1, 0, 0, 0))
     good = made.snapshot()
-    for damaged in (b"", b"{}\n", b"[1]\n", good[:-4], good + b"1234", good.replace(b"tracklets/1", b"tracklets/2")):
+    for damaged in (b"", b"{}\n", b"[1]\n", good[:-4], good + b"1234", good.replace(b"tracklets/2", b"tracklets/1")):
         with pytest.raises(StoreError, match="tracklets are unusable"):
             made.restore(damaged)
     assert made.snapshot() == good

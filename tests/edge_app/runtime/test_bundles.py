@@ -7,13 +7,14 @@ import pytest
 import tiny_bundle
 from tiny_bundle import FOREIGN_KEY, KEY
 
-from edge_app.app import open_models
+from edge_app.clock import Clock
 from edge_app.config import load, parse
 from edge_app.contract.bundle import read_bundle
 from edge_app.contract.errors import BundleError
 from edge_app.errors import ConfigurationError, ModelError, StoreError
+from edge_app.networks import open_models
 from edge_app.perception.models import open_site_detector
-from edge_app.runtime.bundles import unpack
+from edge_app.runtime.bundles import Today, unpack
 
 SITE = {
     "site": "north-bridge",
@@ -41,7 +42,7 @@ def site(tmp_path: Path, tiny_onnx) -> Path:
 
 
 def opened(folder: Path, **changes):
-    return open_models(parse({**SITE, **changes}, folder / "site.yaml"))
+    return open_models(parse({**SITE, **changes}, folder / "site.yaml"), Clock())
 
 
 def test_both_models_come_from_the_bundle(site: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_bundle_without_a_detector(site: Path, tiny_onnx) -> None:
     tiny_bundle.write(site / "site.bundle", tiny_onnx.mean_colour())
     config = parse(SITE, site / "site.yaml")
     with pytest.raises(ModelError, match=r"holds no detector\.onnx"):
-        open_site_detector(config.detector, config.bundles)
+        open_site_detector(config.detector, config.bundles, Today(0.0, True))
 
 
 def test_golden_crops_that_come_out_differently_are_refused(site: Path, tiny_onnx) -> None:
@@ -137,7 +138,7 @@ def test_golden_crops_that_come_out_differently_are_refused(site: Path, tiny_onn
         opened(site)
     tiny_bundle.write(site / "site.bundle", tiny_onnx.mean_colour(), other)
     with pytest.raises(ModelError, match="too slow here"):
-        opened(site, bundles=SITE["bundles"] | {"max_crop_s": 1e-9})
+        opened(site, bundles=SITE["bundles"] | {"max_crop_s": 1e-6})
 
 
 def test_an_engine_is_known_by_the_bundles_precision(site: Path) -> None:

@@ -38,13 +38,17 @@ def test_an_id_is_a_slug(id):
     [
         ({"source": "ftp://host/clip"}, "not ftp://"),
         ({"source": "rtsp:///stream"}, "host is missing"),
+        ({"source": "csi://0?size=3"}, "expected csi://<sensor number>"),
+        ({"source": "csi://zero"}, "expected csi://<sensor number>"),
+        ({"source": "csi://0?width=wide"}, "expected csi://<sensor number>"),
+        ({"source": "csi://"}, "expected csi://<sensor number>"),
         ({"source": "rtsp://host/1", "password_env": "PW"}, "`username` is not"),
         ({"source": "clip.mp4", "username": "u"}, "for rtsp cameras"),
         ({"source": "clip.mp4", "decoder": "nvdec"}, "for rtsp cameras"),
         ({"source": "rtsp://host/1", "start_time": "2026-01-01T00:00:00Z"}, "for recordings"),
         ({"source": "clip.mp4", "start_time": "2026-01-01T00:00:00"}, "timezone"),
         ({"source": "sim://town/gate", "fps": 5}, "in its address"),
-        ({"source": "clip.mp4", "zones": {"in": [(0, 0), (1, 1)]}}, "at least 3"),
+        ({"source": "clip.mp4", "zones": {"in": [(0, 0), (1, 1)]}}, "at least three different corners"),
         ({"source": "clip.mp4", "zones": {"in": [(0, 0), (1, 1), (1.5, 0)]}}, "less than or equal to 1"),
         ({"source": "clip.mp4", "colour": "red"}, "Extra inputs"),
     ],
@@ -85,3 +89,20 @@ def test_zones_in_pixels_and_paths():
     camera = settings("file:///clips/a.mp4", zones={"in": [(0, 0), (0.5, 0), (0.5, 1)]})
     assert polygons_px(camera, 200, 100) == {"in": [(0, 0), (100, 0), (100, 100)]}
     assert str(file_path(camera)) == "/clips/a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("file:///{0}/a%20b.mp4", "a b.mp4"),
+        ("file://localhost/{0}/a%20b.mp4", "a b.mp4"),
+        ("FILE:///{0}/%C3%BCber%2520.mp4", "über%20.mp4"),
+        ("file:///{0}/100%.mp4", "100%.mp4"),
+        ("file:///{0}/a b%20c.mp4", "a b%20c.mp4"),  # who put file:// before a path as it stands
+        ("file:///{0}/a#b?c.mp4", "a#b?c.mp4"),
+        ("{0}/a%20b.mp4", "a%20b.mp4"),  # a plain path is no address
+    ],
+)
+def test_a_file_address_is_an_address(tmp_path, source, name):
+    (tmp_path / name).touch()
+    assert file_path(settings(source.format(str(tmp_path).lstrip("/") if "://" in source else tmp_path))).is_file()

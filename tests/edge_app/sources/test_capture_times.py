@@ -2,6 +2,7 @@ import math
 from itertools import pairwise
 
 import pytest
+from hands import Hands
 
 from edge_app.sources.clock import SteadyClock
 from edge_app.sources.timeline import Backlog, FrameGate, LiveTimeline, RecordingTimeline
@@ -62,7 +63,7 @@ def test_a_drifting_camera_clock_is_followed_without_jumps():
 
 def test_without_timestamps_arrival_counts_and_time_ascends():
     timeline = LiveTimeline(jump_s=5.0)
-    times = [timeline.capture_s(None, arrival_s) for arrival_s in (10.0, 10.1, 10.1, 9.0, 10.3)]
+    times = [timeline.capture_s(None, arrival_s) for arrival_s in (10.0, 10.1, 10.1, 9.5, 10.3)]
     assert times == pytest.approx([10.0, 10.1, 10.101, 10.102, 10.3])
 
 
@@ -84,20 +85,9 @@ def test_the_gate_can_be_entered_at_the_start_of_any_cell():
         assert tail == [t for t in kept if t > after_s]
 
 
-class Hands:
-    """A wall clock and a monotonic clock that a test can move."""
-
-    def __init__(self) -> None:
-        self.wall_s, self.monotonic_s = 1000.0, 50.0
-
-    def run(self, seconds: float) -> None:
-        self.wall_s += seconds
-        self.monotonic_s += seconds
-
-
 @pytest.fixture
 def hands():
-    return Hands()
+    return Hands(1000.0)
 
 
 @pytest.fixture
@@ -123,19 +113,60 @@ def test_a_forward_step_is_followed_at_once_and_suspect_for_a_minute(hands, cloc
 
 
 def test_after_a_backward_step_time_goes_on_and_is_suspect(hands, clock):
-    before_s = clock()
-    hands.wall_s -= 3600
-    last_s = before_s
-    for _ in range(600):
+    last_s = clock()
+    hands.set(-3600)
+    for _ in range(59):
         hands.run(1.0)
         now_s = clock()
         assert now_s - last_s == pytest.approx(1.0, rel=2e-3)
         last_s = now_s
     assert clock.suspect
-    assert clock.steps == 1
-    hands.wall_s += 3600  # set right again
-    assert not clock.suspect
+    assert (clock.steps, clock.returns) == (1, 0)
+    hands.set(3600)  # set right again
     assert math.isclose(clock(), hands.wall_s)
+    hands.run(60)
+    assert not clock.suspect
+    assert (clock.steps, clock.returns) == (2, 0)
+
+
+@pytest.mark.parametrize("by_s", [-3600.0, -20 * 365 * 86400.0])
+def test_an_earlier_time_that_has_held_is_returned_to_once(hands, clock, by_s):
+    """In 0.1 an hour was lost at a thousandth of the pace: for 41 days."""
+    clock()
+    hands.wall_s += by_s
+    times = []
+    for _ in range(300):
+        hands.run(1.0)
+        times.append(clock() - hands.wall_s)
+    assert times[0] == pytest.approx(-by_s, abs=0.1)
+    assert times[100:] == [0.0] * 200
+    assert sum(after < before - 1 for before, after in pairwise(times)) == 1
+    assert not clock.suspect
+    assert (clock.steps, clock.returns) == (1, 1)
+
+
+def test_a_step_during_the_minute_begins_it_anew(hands, clock):
+    for by_s in (-3600.0, -100.0, -50.0):
+        hands.set(by_s)
+        clock()
+        hands.run(50)
+        assert clock() - hands.wall_s > 3000
+    hands.run(10)
+    assert math.isclose(clock(), hands.wall_s)
+
+
+@pytest.mark.parametrize("stream_s", [77.0, None])
+def test_the_times_of_a_cameras_frames_return_with_the_clock(hands, clock, stream_s):
+    timeline = LiveTimeline(jump_s=5.0)
+    clock()
+    hands.set(-3600)
+    errors = []
+    for k in range(1000):
+        hands.run(0.1)
+        time_s = timeline.capture_s(None if stream_s is None else stream_s + k * 0.1, clock())
+        errors.append(time_s - hands.wall_s)
+    assert errors[10] == pytest.approx(3600, abs=0.1)
+    assert errors[-1] == pytest.approx(0, abs=0.1)
 
 
 def test_small_corrections_backwards_are_slewed_without_suspicion(hands, clock):

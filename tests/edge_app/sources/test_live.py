@@ -10,7 +10,6 @@ from edge_app.errors import SourceError
 from edge_app.sources import open_source
 from edge_app.sources.cameras import Cameras
 from edge_app.sources.clock import SteadyClock
-from edge_app.sources.live import backoff_s
 from edge_app.sources.settings import RECORDING_START, CameraSettings
 
 START_S = RECORDING_START.timestamp()
@@ -171,21 +170,42 @@ def test_a_step_of_the_computers_clock_marks_live_cameras_and_moves_no_time_back
     assert all(later[1] >= earlier[1] for earlier, later in pairwise(seen))
 
 
+def test_after_a_step_back_has_held_cameras_and_ticks_return_to_the_new_time_once(yard, frame):
+    """The minute it takes passes at once here. In 0.1 capture times stayed an hour ahead for 41 days."""
+    wall_s, monotonic_s = [0.0], [0.0]
+    clock = SteadyClock(lambda: time.time() + wall_s[0], lambda: time.monotonic() + monotonic_s[0])
+
+    def stamped(camera):
+        def frames():
+            for index in count():
+                if camera == "a" and index == 20:
+                    wall_s[0] -= 3600
+                elif camera == "a" and index == 40:
+                    wall_s[0], monotonic_s[0] = wall_s[0] + 61, monotonic_s[0] + 61
+                yield frame(camera, clock(), index % 250)
+                yield 0.01
+
+        return frames
+
+    yard.scripts = {"a": [stamped("a")], "b": [stamped("b")]}
+    cameras = Cameras([live("a"), live("b")], "live", yard.open, clock=clock)
+    seen = play(cameras, 10, lambda states: min(states[one].frames for one in "ab") > 80)
+    cameras.close()
+    nows = [now for _, now, _ in seen]
+    assert sum(later < earlier for earlier, later in pairwise(nows)) == 1
+    assert abs(nows[-1] - time.time() - wall_s[0]) < 1
+    for one in "ab":
+        times = [frame.time_s for _, _, frames in seen for frame in frames if frame.camera == one]
+        assert sum(later < earlier for earlier, later in pairwise(times)) == 1
+        assert len([time_s for time_s in times if time_s < nows[0]]) > 15
+
+
 def test_a_bug_in_a_source_is_an_offline_camera_that_is_tried_again(yard, lively):
     yard.scripts = {"a": [[ZeroDivisionError("half a frame")], lively("a")]}
     cameras = Cameras([live("a")], "live", yard.open)
     seen = play(cameras, 4, lambda states: states["a"].frames > 5)
     cameras.close()
     assert count_of(seen, "a") > 0
-
-
-def test_back_off_doubles_to_its_limit_with_jitter():
-    rng = random.Random(3)
-    pauses = [[backoff_s(failures, rng) for _ in range(200)] for failures in range(50)]
-    for failures, some in enumerate(pauses):
-        limit_s = min(4.0, 0.5 * 2**failures)
-        assert limit_s / 2 <= min(some) < max(some) <= limit_s
-        assert max(some) - min(some) > limit_s / 3
 
 
 class Impatient(random.Random):
@@ -251,23 +271,115 @@ def test_recordings_without_pace_are_read_as_fast_as_they_can(clip):
     assert count_of(seen, "a") + status.dropped == 50
 
 
-def test_a_recording_continues_after_a_time_and_a_live_camera_does_not_wait_for_it(yard, frame, clip):
-    yard.scripts = {"a": [[frame("a", time.time(), 1), "hang"]]}
+def test_a_recording_beside_a_live_camera_plays_as_if_it_happened_now(yard, lively, clip):
+    """Whatever pace is asked for; from its beginning, although it was played before."""
+    yard.scripts = {"a": [lively("a")]}
     later_s = time.time() + 3600  # the clock was set back while we were away
-    sources = [live("a"), CameraSettings(id="b", source=str(clip))]
-    clips_end_s = START_S + 1.5
 
     def opener(settings, after_s):
         return yard.open(settings, after_s) if settings.is_live else open_source(settings, after_s)
 
-    cameras = Cameras(sources, "live", opener, resume_after={"a": later_s, "b": clips_end_s})
-    seen = play(cameras, 3, lambda states: states["a"].frames == 1 and states["b"].state == "ended")
+    sources = [live("a"), CameraSettings(id="b", source=str(clip)), CameraSettings(id="c", source=str(clip))]
+    cameras = Cameras(sources, "live", opener, resume_after={"a": later_s, "b": later_s}, speed=None)
+    began_s = time.monotonic()
+    seen, lag_s = [], []
+    for now_s, frames in cameras.ticks(stop := threading.Event()):
+        seen += frames
+        lag_s += [now_s - frame.time_s for frame in frames]
+        if cameras.states()["b"].state == "ended" or time.monotonic() - began_s > 10:
+            stop.set()
     states = cameras.states()
-    yard.released.set()
     cameras.close()
     assert yard.after["a"] == [None]
-    assert count_of(seen, "a") == 1
-    assert states["b"].frames == 12  # 1.52 s to 1.96 s
+    assert states["b"].frames == 50
+    assert max(lag_s) < 1.0  # else its tracks would expire while they are seen
+    times = {name: [frame.time_s for frame in seen if frame.camera == name] for name in "bc"}
+    assert all(later > earlier for some in times.values() for earlier, later in pairwise(some))
+    assert times["b"][-1] - times["b"][0] == pytest.approx(1.96, abs=0.3)
+    assert abs(times["b"][-1] - time.time()) < 2.0
+    # the same picture of both recordings has the same time
+    stamped = {name: {frame.sequence: frame.time_s for frame in seen if frame.camera == name} for name in "bc"}
+    both = set(stamped["b"]) & set(stamped["c"])
+    assert len(both) > 5
+    assert all(abs(stamped["b"][index] - stamped["c"][index]) < 0.02 for index in both)
+
+
+def test_a_live_camera_that_ends_its_stream_is_opened_again(yard, frame):
+    yard.scripts = {"a": [[frame("a", time.time() + k, k)] for k in range(3)]}
+    cameras = Cameras([CameraSettings(id="a", source="gst://v4l2src")], "live", yard.open)
+    seen = play(cameras, 10, lambda states: states["a"].frames >= 3)
+    status = cameras.states()["a"]
+    cameras.close()
+    assert count_of(seen, "a") >= 3
+    assert status.reconnects >= 2
+    assert status.state != "ended"
+
+
+@pytest.mark.parametrize("kind", ["dead", "changing its mind", "one frame, then frozen", "one frame, then silent"])
+def test_a_sick_camera_is_news_a_few_times_in_twenty_minutes(yard, frame, kind):
+    """Twenty minutes of the real camera loop, by a clock that runs 200 times as fast."""
+    clock = Fast(200)
+
+    def frozen():
+        yield frame("a", clock(), 1)
+        while True:
+            yield 0.2 / clock.factor
+            yield frame("a", clock(), 1)
+
+    def silent():
+        yield frame("a", clock(), 1)
+        yield 4.0 / clock.factor
+        yield SourceError("camera a: no data for 4 s")
+
+    refused, lost = SourceError("camera a: connection refused"), SourceError("camera a: no route")
+    yard.scripts = {
+        "a": {
+            "dead": [refused],
+            "changing its mind": [refused, lost] * 400,
+            "one frame, then frozen": [frozen],
+            "one frame, then silent": [silent],
+        }[kind]
+    }
+    cameras = Cameras([live("a")], "live", yard.open, clock=clock, rng=Hurried(clock.factor))
+    stop, said = threading.Event(), []
+    thread = threading.Thread(target=lambda: [None for _ in cameras.ticks(stop)], daemon=True)
+    thread.start()
+    began_s = clock.monotonic()
+    while clock.monotonic() - began_s < 1200:
+        status = cameras.states()["a"]
+        if not said or said[-1] != (status.state, status.reason):
+            said.append((status.state, status.reason))
+        time.sleep(0.5 / clock.factor)
+    attempts = yard.attempts["a"]
+    stop.set()
+    thread.join()
+    cameras.close()
+    assert attempts > 30 or "frozen" in kind
+    assert 1 <= len(said) <= 10, said
+    assert said[-1][0] != "ok"
+
+
+class Fast(SteadyClock):
+    """A clock that runs `factor` times as fast as the real one."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+        epoch_s, began_s = time.time(), time.monotonic()
+        super().__init__(
+            lambda: epoch_s + factor * (time.monotonic() - began_s),
+            lambda: began_s + factor * (time.monotonic() - began_s),
+        )
+
+
+class Hurried(random.Random):
+    """Draws pauses that fit a clock that runs `factor` times as fast."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__(1)
+        self._factor = factor
+
+    def uniform(self, a: float, b: float) -> float:
+        return super().uniform(a, b) / self._factor
 
 
 def test_close_is_prompt_although_a_camera_hangs(yard):

@@ -1,12 +1,8 @@
 """One file, one transaction: what a crash leaves behind is consistent; a full outbox gives up by the written order."""
 
 import multiprocessing
-import os
 import random
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from contextlib import closing
@@ -16,9 +12,9 @@ import pytest
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.outgoing import Letterhead, gap_row
 from edge_app.errors import StoreError
+from edge_app.store.opening import check_store
 from edge_app.store.rows import Row, Shed
-from edge_app.store.saver import Saver
-from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings, check_store
+from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
 
@@ -103,18 +99,9 @@ def test_the_ledger_of_sent_events_is_bounded(store, monkeypatch):
         assert other.execute("SELECT count(*) FROM outbox").fetchone() == (10,)
 
 
-def test_age_of_the_oldest(tmp_path):
-    now = [1000.0]
-    store = Store(tmp_path / "s.db", clock=lambda: now[0])
-    store.commit({}, [row(1)])
-    now[0] += 42
-    assert store.oldest_unsent_s() == 42
-    store.close()
-
-
 def test_a_full_outbox_gives_up_the_least_valuable_first_and_says_so(store):
     limits = StoreSettings(outbox_max_bytes=100_000)
-    kinds = ["revision", "match_provisional", "sighting", "match", "flow"]
+    kinds = ["revision", "match_provisional", "traveltime", "match", "flow"]
     store.commit({}, [row(i, kinds[i % 5], size=1000) for i in range(100)])
     assert store.shed(limits, gap) is None
     store.commit({}, [row(100, "revision", size=1000)])
@@ -127,7 +114,7 @@ def test_a_full_outbox_gives_up_the_least_valuable_first_and_says_so(store):
     store.commit({}, [row(i, "revision", size=1000) for i in range(200, 260)])
     second = store.shed(limits, gap)
     assert second is not None
-    assert second.counts == {"match_provisional": 9, "sighting": 20, "match": 20, "revision": 6, "flow": 6}
+    assert second.counts == {"match_provisional": 9, "match": 20, "revision": 11, "traveltime": 11, "flow": 10}
     assert store.depth_bytes() <= 100_000
     assert store.depth() == len(store.pending(9999))
     assert store.depth_bytes() == sum(len(one.payload) for one in store.pending(9999))
@@ -142,42 +129,12 @@ def test_the_oldest_facts_go_last_but_they_go(store):
     assert store.pending(1)[0].id == 31
 
 
-def test_what_is_too_old_is_given_up(tmp_path):
-    now = [1000.0]
-    store = Store(tmp_path / "s.db", clock=lambda: now[0])
-    store.commit({}, [row(1), row(2)])
-    now[0] += 100
-    store.commit({}, [row(3)])
-    shed = store.shed(StoreSettings(outbox_max_age_s=50), gap)
-    assert shed is not None
-    assert (shed.counts, shed.reason, shed.first_queued_at_s) == ({"match": 2}, "too old", 1000.0)
-    assert [one.kind for one in store.pending(9)] == ["match", "gap"]
-    store.close()
-
-
 def test_two_applications_on_one_store_are_refused(tmp_path):
     store = Store(tmp_path / "s.db")
     with pytest.raises(StoreError, match="another process"):
         Store(tmp_path / "s.db")
     store.close()
     Store(tmp_path / "s.db").close()
-
-
-def test_damaged_foreign_and_newer_files_are_refused(tmp_path):
-    (tmp_path / "damaged.db").write_bytes(b"not a database, but long enough to be looked at " * 30)
-    with pytest.raises(StoreError, match="not a database"):
-        Store(tmp_path / "damaged.db")
-    with sqlite3.connect(tmp_path / "foreign.db") as other:
-        other.execute("CREATE TABLE t (x)")
-    with pytest.raises(StoreError, match="another application"):
-        Store(tmp_path / "foreign.db")
-    Store(tmp_path / "newer.db").close()
-    with sqlite3.connect(tmp_path / "newer.db") as other:
-        other.execute("PRAGMA user_version = 9")
-    with pytest.raises(StoreError, match="version 9"):
-        Store(tmp_path / "newer.db")
-    with pytest.raises(StoreError, match=r"store /proc"):
-        Store(tmp_path.__class__("/proc/nowhere/s.db"))
 
 
 def test_a_check_starts_no_boot_and_disturbs_nobody(tmp_path):
@@ -194,77 +151,6 @@ def test_a_check_starts_no_boot_and_disturbs_nobody(tmp_path):
     (tmp_path / "damaged.db").write_bytes(b"not a database, but long enough to be looked at " * 30)
     with pytest.raises(StoreError, match="not a database"):
         check_store(tmp_path / "damaged.db")
-
-
-def test_a_damaged_page_is_found_at_open(tmp_path):
-    path = tmp_path / "s.db"
-    store = Store(path)
-    store.commit({f"part/{i}": os.urandom(3000) for i in range(200)})
-    store.close()
-    content = bytearray(path.read_bytes())
-    for page in range(2, len(content) // 4096 - 2, 3):
-        content[page * 4096 : page * 4096 + 64] = b"\xff" * 64
-    path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"damaged|malformed"):
-        Store(path)
-
-
-DISK_FULL = """
-    import resource, sys
-    from pathlib import Path
-    from edge_app.errors import StoreError
-    from edge_app.delivery.outgoing import Letterhead, gap_row
-    from edge_app.store.saver import Saver
-    from edge_app.store.store import LEDGER_ROWS, Store, StoreSettings, check_store
-    store = Store(Path(sys.argv[1]))
-    saver = Saver(store, StoreSettings(), lambda shed: gap_row(Letterhead("s", "n", "1"), shed, 1.0))
-    assert saver.save({"a": b"1"}, [], 0.0)
-    size = Path(sys.argv[1] + "-wal").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50_000, resource.RLIM_INFINITY))
-    try:
-        store.commit({"big": b"x" * 200_000})
-    except StoreError as error:
-        assert "disk full" in str(error), error
-    else:
-        raise SystemExit("a full disk was not noticed")
-    assert not saver.save({"big": b"x" * 200_000}, [], 10.0)
-    assert not saver.save({"b": b"2"}, [], 10.5)
-    assert "disk full" in saver.problem
-    assert store.load() == {"a": b"1"}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert saver.save({}, [], 12.0)
-    assert saver.problem is None
-    assert set(store.load()) == {"a", "b", "big"}
-    store.close()
-"""
-
-
-def test_a_full_disk_stops_the_commit_not_the_pipeline(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(DISK_FULL), str(tmp_path / "s.db")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_rows_kept_in_memory_are_bounded_and_their_loss_is_published(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_app.store.saver.ROWS_IN_MEMORY", 10)
-    store = Store(tmp_path / "s.db")
-    saver = Saver(store, StoreSettings(), gap)
-    with sqlite3.connect(tmp_path / "s.db", isolation_level=None) as other:
-        monkeypatch.setattr("edge_app.store.store.BUSY_TIMEOUT_MS", 0)
-        other.execute("BEGIN IMMEDIATE")
-        store._writer.execute("PRAGMA busy_timeout = 10")
-        assert not saver.save(
-            {"a": b"1"}, [row(i, "match_provisional" if i % 2 else "match") for i in range(30)], 100.0
-        )
-        assert "locked" in (saver.problem or "")
-        other.execute("ROLLBACK")
-    assert saver.save({}, [row(99)], 102.0)
-    assert store.load() == {"a": b"1"}
-    pending = store.pending(99)
-    assert [one.kind for one in pending] == ["match"] * 11 + ["gap"]
-    assert b'"match_provisional":15' in pending[-1].payload
-    assert b'"match":5' in pending[-1].payload
-    store.close()
 
 
 def write_until_killed(path, ready):

@@ -1,6 +1,8 @@
 """Ultralytics, where it is installed: a short training on drawn frames, the export, the roadside's detector."""
 
+import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.perception.detect import DetectorSettings, open_detector
 from edge_app.types import Frame
+from trainer.cli import app
 from trainer.detector import weights
 from trainer.detector.network import read_detector
 from trainer.detector.pseudo import write_labels
@@ -83,6 +86,88 @@ def test_weights_that_are_none(tmp_path):
         weights.to_detector(tmp_path / "a.pt")
     with pytest.raises(DataError, match="not a detector that Ultralytics can read"):
         weights.to_detector(tmp_path / "noise.pt")
+
+
+class Attack:
+    """A pickle that writes a file when it is opened, as a pickle may."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.fixture
+def evil(tmp_path):
+    """Weights whose opening leaves a marker, and the marker."""
+    import torch
+
+    torch.save({"model": Attack(tmp_path / "marker")}, tmp_path / "evil.pt")
+    return tmp_path / "evil.pt", tmp_path / "marker"
+
+
+@pytest.fixture
+def restricted(monkeypatch):
+    """As in a command of its own: Ultralytics reads its switch when it is imported."""
+    pytest.importorskip("ultralytics", reason="training of detectors needs the extra `detector`")
+    for name in [name for name in sys.modules if name.split(".")[0] == "ultralytics"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv(weights.SAFE, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("detector", "export", "EVIL", "--out", "OUT"),
+        ("detector", "train", "DATA", "--weights", "EVIL", "--out", "OUT"),
+        ("detector", "train", "--teacher", "EVIL", "--frames", "FRAMES", "--weights", "yolo26n.yaml", "--out", "OUT"),
+        ("export", "m.pt", "--calibration", "FRAMES", "--detector", "EVIL", "--frames", "FRAMES", "--out", "OUT"),
+    ],
+    ids=lambda words: " ".join(word for word in words if not word.isupper()),
+)
+def test_weights_run_no_code(restricted, evil, frames, tmp_path, command):
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [car]\n")
+    places = {
+        "EVIL": evil[0],
+        "OUT": tmp_path / "out",
+        "FRAMES": frames,
+        "DATA": tmp_path / "data.yaml",
+        "MODEL": "m.pt",
+    }
+    with pytest.raises(DataError, match=r"evil\.pt is not a detector .*--trust-pickle"):
+        app([str(places.get(word, word)) for word in command], standalone_mode=False)
+    assert not evil[1].exists()
+
+
+def test_weights_that_are_trusted_by_name(restricted, evil):
+    with pytest.raises(DataError, match="not a detector that Ultralytics can read"):
+        weights.to_detector(evil[0], trusted=True)
+    assert evil[1].exists()  # the attack is one
+
+
+def test_an_ultralytics_without_a_restricted_loader_opens_nothing(restricted, evil, monkeypatch):
+    monkeypatch.setattr(weights, "_restricted", lambda: False)
+    with pytest.raises(ConfigurationError, match="update them"):
+        weights.to_detector(evil[0])
+    assert not evil[1].exists()
+
+
+def test_a_yaml_of_layers_is_not_evaluated(restricted, tmp_path):
+    package = Path(importlib.util.find_spec("ultralytics").origin).parent
+    known = (package / "cfg" / "models" / "26" / "yolo26.yaml").read_text()
+    code = f"__import__('pathlib').Path({str(tmp_path / 'marker')!r}).touch()"
+    (tmp_path / "yolo26n.yaml").write_text(f'activation: "{code}"\n{known}')
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [car]\n")
+    with pytest.raises(DataError):
+        weights.train(str(tmp_path / "yolo26n.yaml"), tmp_path / "data.yaml", tmp_path / "out", weights.Training())
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_data_set_that_would_run_a_script(tmp_path):
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [car]\ndownload: print(1)\n")
+    with pytest.raises(ConfigurationError, match="`download` is a script"):
+        weights.train("yolo26n.yaml", tmp_path / "data.yaml", tmp_path / "out", weights.Training())
 
 
 @pytest.mark.slow

@@ -1,0 +1,103 @@
+"""How long each camera delivered in each interval, and the stored forms of everything that is counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from math import isfinite
+
+from edge_app.delivery.counting import Counted
+from edge_app.store.parts import sealed, unsealed
+
+COVERAGE = "aggregate/coverage"
+LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
+
+
+class Coverage:
+    """`add` with every tick. Goes with every commit, as the interval that was just added to: a kill costs the last
+    step, no more."""
+
+    def __init__(self, cameras: Sequence[str], interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
+        self._now_s: float | None = None
+        self._new: set[int] = set()  # intervals that were added to and are not committed
+        self._gone: set[int] = set()
+
+    @property
+    def now_s(self) -> float | None:
+        """Time of the last tick."""
+        return self._now_s
+
+    @property
+    def intervals(self) -> set[int]:
+        return {interval for by_interval in self._covered_s.values() for interval in by_interval}
+
+    def add(self, delivering: Iterable[str], now_s: float) -> bool:
+        """True when this began an interval for some camera."""
+        step_s = 0.0 if self._now_s is None else now_s - self._now_s
+        self._now_s = now_s
+        if not 0 < step_s <= LONGEST_STEP_S:
+            return False
+        interval, begun = int(now_s // self._interval_s), False
+        for camera in self._covered_s.keys() & set(delivering):  # one taken out of the configuration says nothing
+            covered_s = self._covered_s[camera]
+            begun = begun or interval not in covered_s
+            covered_s[interval] = covered_s.get(interval, 0.0) + step_s
+            self._new.add(interval)
+        return begun
+
+    def share(self, camera: str, interval: int) -> float:
+        """In [0, 1]."""
+        return min(self._covered_s[camera].get(interval, 0.0) / self._interval_s, 1.0)
+
+    def forget(self, interval: int) -> None:
+        for covered_s in self._covered_s.values():
+            covered_s.pop(interval, None)
+        self._gone.add(interval)
+        self._new.discard(interval)
+
+    def pause(self) -> None:
+        """What passes until the next tick is not coverage."""
+        self._now_s = None
+
+    def take_changes(self) -> dict[str, bytes | None]:
+        """The parts of the store that changed since the last call; None deletes."""
+        changes: dict[str, bytes | None] = {f"{COVERAGE}/{interval}": None for interval in self._gone}
+        for interval in self._new:
+            covered_s = {camera: of[interval] for camera, of in self._covered_s.items() if interval in of}
+            changes[f"{COVERAGE}/{interval}"] = stored("coverage", covered_s)
+        self._new, self._gone = set(), set()
+        return changes
+
+    def load(self, interval: int, covered_s: Mapping[str, float]) -> None:
+        """A camera that is no longer configured has none."""
+        for camera, one_s in covered_s.items():
+            if camera in self._covered_s:
+                self._covered_s[camera][interval] = one_s
+
+
+def stored(group: str, value: object) -> bytes:
+    return sealed(f"crosslane.{group}/2", json.dumps(value).encode())
+
+
+def read_counted(value: bytes) -> Counted:
+    """A field that this release added takes its default, one that it dropped is passed over."""
+    values = json.loads(unsealed(value, "crosslane.counted/2"))
+    known = {field.name: values[field.name] for field in fields(Counted) if field.name in values}
+    for name in ("entry_s", "exit_s"):
+        if not isfinite(float(known[name])):
+            raise ValueError(f"{name} is {known[name]}")
+    if not all(isinstance(known[name], str) for name in ("id", "camera", "class_name", "entry_zone", "exit_zone")):
+        raise ValueError("a name is none")
+    return Counted(**known)
+
+
+def read_said(value: bytes) -> tuple[int, str]:
+    revision, digest = json.loads(unsealed(value, "crosslane.said/2"))
+    return int(revision), str(digest)
+
+
+def read_coverage(value: bytes) -> dict[str, float]:
+    return {camera: float(one_s) for camera, one_s in json.loads(unsealed(value, "crosslane.coverage/2")).items()}

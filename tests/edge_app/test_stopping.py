@@ -1,0 +1,107 @@
+"""A signal ends the process within its bound, whatever hangs; in processes of their own, with real signals."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from edge_app.stopping import close_within
+
+PROCESS = """
+    import logging, sys, threading, time
+    from edge_app.stopping import Stopped, StopSignals
+    logging.basicConfig(level=logging.INFO)
+
+    def hang():  # as a library does: neither the signal's handler nor an exception gets through
+        import ctypes
+        ctypes.CDLL(None).sleep(60)
+        ctypes.CDLL(None).sleep(60)
+
+    def wait():
+        signals.stop.wait(60)
+
+    def stubborn():
+        while True:
+            time.sleep(0.1)
+
+    try:
+        with StopSignals(within_s=1.0) as signals:
+            if sys.argv[2] == "running":
+                signals.started()
+            print("ready", flush=True)
+            {"hang": hang, "wait": wait, "stubborn": stubborn}[sys.argv[1]]()
+            time.sleep(float(sys.argv[3]))  # closing takes its time
+    except Stopped:
+        print("stopped while starting", flush=True)
+    print("the end", flush=True)
+"""
+
+
+@pytest.fixture
+def process():
+    made = []
+
+    def start(what, phase="running", closing_s=0.0):
+        command = [sys.executable, "-c", textwrap.dedent(PROCESS), what, phase, str(closing_s)]
+        made.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        assert made[-1].stdout.readline() == "ready\n"
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+        one.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_listens_ends_by_itself(process, number):
+    one = process("wait", closing_s=0.3)
+    one.send_signal(number)
+    out, error = one.communicate(timeout=20)
+    assert (one.returncode, out, error) == (0, "the end\n", "")
+
+
+@pytest.mark.parametrize("what", ["hang", "stubborn"])
+def test_who_hangs_is_ended_and_its_stacks_are_written(process, what):
+    one = process(what)
+    time.sleep(0.2)
+    began_s = time.monotonic()
+    one.terminate()
+    out, error = one.communicate(timeout=20)
+    assert one.returncode == 70
+    assert 0.8 < time.monotonic() - began_s < 6
+    assert "the end" not in out
+    assert "not ended 1 s after the signal" in error
+    assert f"in {what}" in error
+
+
+def test_a_second_signal_ends_at_once(process):
+    one = process("hang")
+    time.sleep(0.2)
+    one.terminate()
+    time.sleep(0.1)
+    one.send_signal(signal.SIGINT)
+    began_s = time.monotonic()
+    one.communicate(timeout=20)
+    assert one.returncode == 128 + signal.SIGINT
+    assert time.monotonic() - began_s < 0.8
+
+
+def test_a_start_is_broken_off(process):
+    one = process("stubborn", "starting")
+    one.terminate()
+    out, _ = one.communicate(timeout=20)
+    assert (one.returncode, out) == (0, "stopped while starting\nthe end\n")
+
+
+def test_closing_something_that_hangs_is_bounded_and_said(caplog):
+    began_s = time.monotonic()
+    close_within(0.1, "the disk", threading.Event().wait)
+    assert time.monotonic() - began_s < 1.0
+    assert "the disk: not closed within 0.1 s" in caplog.text
+    with pytest.raises(ZeroDivisionError):
+        close_within(1.0, "a bug", lambda: 1 // 0)

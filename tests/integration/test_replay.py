@@ -1,0 +1,69 @@
+"""`edge-app replay` says what it found, what it lost, and why passages were not matched."""
+
+import json
+import re
+import socket
+
+import pytest
+
+from edge_app.config import parse
+from edge_app.contract.topics import decode
+from edge_app.demo.play import Play, raw_config
+from edge_app.replay import replay_site
+
+START_S = 1_700_000_100.0  # a multiple of 300
+
+
+def replayed(tmp_path, seconds=60.0, start_s=START_S, **changes):
+    """(what is said, messages of the file)"""
+    raw = raw_config(Play(seconds=seconds, start_s=start_s), tmp_path / "unused.db", None) | changes
+    out = tmp_path / "facts.jsonl"
+    said = replay_site(parse(raw, tmp_path / "site.yaml"), out)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    return said, [decode(line["topic"], json.dumps(line["payload"]).encode()) for line in lines if "topic" in line]
+
+
+def of(messages, kind):
+    return [message for message in messages if message.message == kind]
+
+
+def test_every_interval_is_said_with_its_true_coverage(tmp_path):
+    """69 seconds that begin with an interval of a minute: all of the first, nine seconds of the second."""
+    said, messages = replayed(tmp_path, 69.0, aggregate={"interval_s": 60})
+    flows = of(messages, "flow")
+    coverage = {(one.camera, one.interval_start_s): one.coverage for one in flows}
+    cameras = {camera for camera, _ in coverage}
+    assert len(cameras) == 4
+    for camera in cameras:
+        assert coverage[camera, START_S] > 0.99
+        assert coverage[camera, START_S + 60] == pytest.approx(9 / 60, abs=0.005)
+    last = {(one.camera, one.interval_start_s): one for one in flows}.values()  # the last revision of each
+    (tracklets,) = map(int, re.findall(r"(\d+) tracklets,", said))
+    assert sum(count.n for one in last for count in one.counts) == tracklets > 20
+    assert {one.interval_start_s for one in of(messages, "od")} == {START_S, START_S + 60}
+
+
+def test_why_nothing_was_matched(tmp_path):
+    links = raw_config(Play(), tmp_path / "x.db", None)["links"]
+    far = [{**link, "transit": {"min_s": 500, "max_s": 900}} for link in links]
+    for changes, expected in (
+        ({"links": []}, "no links are configured"),
+        ({"links": far}, "nobody had left a linked camera within the link's travel times"),
+        ({"crops": {"minimum_side_px": 5000}}, "it has no embedding: it is never 5000 px wide and high"),
+    ):
+        said, messages = replayed(tmp_path, **changes)
+        assert said.startswith("0 of "), said
+        assert expected in said
+        assert not of(messages, "match")
+
+
+def test_nothing_seen_at_all(tmp_path):
+    said, _ = replayed(tmp_path, tracklets={"minimum_observations": 10_000})
+    assert said.startswith("no passage was seen")
+    assert "tracks were too short to count" in said
+
+
+def test_the_port_of_a_running_node_is_left_alone(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        said, _ = replayed(tmp_path, 10.0, health={"prometheus_port": other.getsockname()[1]})
+    assert "facts → " in said
