@@ -67,7 +67,7 @@ class Aggregates:
         }
         self._table = Table()
         self._of_interval: dict[int, set[str]] = defaultdict(set)  # ids of what left in it
-        self._coverage = Coverage(self._cameras, settings.interval_s)
+        self._coverage = Coverage(self._cameras, settings.interval_s, int(settings.keep_s // settings.interval_s))
         self._said: dict[str, tuple[int, str]] = {}  # `{interval}/{what}` → revision, digest of the numbers
         self._dirty: set[int] = set()
         self._changes: dict[str, bytes | None] = {}
@@ -79,8 +79,7 @@ class Aggregates:
         self, tracklets: Iterable[Tracklet], facts: Iterable[Fact], delivering: Iterable[str], now_s: float
     ) -> None:
         """New passages, new facts, and the cameras that delivered since the last call. Provisional facts count not."""
-        if self._coverage.add(delivering, now_s):
-            self._dirty.add(self._interval_of(now_s))
+        self._dirty |= self._coverage.add(delivering, now_s)
         for one in tracklets:
             self._put(
                 Counted(
@@ -199,9 +198,9 @@ class Aggregates:
                 fields = travel_time(link, left, self._entries(link.to_camera, interval), self._table)
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
-        if any(coverage.values()):  # an interval with a hole in every camera is still said, with all of them named
-            pairs = origin_destination(left, self._table, self._patience_s, math.inf if self._over else now_s)
-            yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
+        # an interval with a hole in every camera, or in which nobody ran, is still said, with all of them named
+        pairs = origin_destination(left, self._table, self._patience_s, math.inf if self._over else now_s)
+        yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
 
     def _say(self, interval: int, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
         """The messages of one interval whose numbers are new."""

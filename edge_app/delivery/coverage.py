@@ -16,11 +16,13 @@ LONGEST_STEP_S = 5.0  # a longer silence between two updates is not coverage
 
 class Coverage:
     """`add` with every tick. Goes with every commit, as the interval that was just added to: a kill costs the last
-    step, no more."""
+    step, no more. An interval in which nobody ran is known too, so that the hole can be told."""
 
-    def __init__(self, cameras: Sequence[str], interval_s: float) -> None:
-        self._interval_s = interval_s
+    def __init__(self, cameras: Sequence[str], interval_s: float, most_holes: int) -> None:
+        """`most_holes`: so many intervals without a tick are told at most, the newest."""
+        self._interval_s, self._most_holes = interval_s, most_holes
         self._covered_s: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
+        self.intervals: set[int] = set()
         self._now_s: float | None = None
         self._new: set[int] = set()  # intervals that were added to and are not committed
         self._gone: set[int] = set()
@@ -30,22 +32,22 @@ class Coverage:
         """Time of the last tick."""
         return self._now_s
 
-    @property
-    def intervals(self) -> set[int]:
-        return {interval for by_interval in self._covered_s.values() for interval in by_interval}
-
-    def add(self, delivering: Iterable[str], now_s: float) -> bool:
-        """True when this began an interval for some camera."""
+    def add(self, delivering: Iterable[str], now_s: float) -> set[int]:
+        """The intervals that this made known, or known of another camera."""
         step_s = 0.0 if self._now_s is None else now_s - self._now_s
         self._now_s = now_s
+        interval = int(now_s // self._interval_s)
         if not 0 < step_s <= LONGEST_STEP_S:
-            return False
-        interval, begun = int(now_s // self._interval_s), False
+            return self._holes_before(interval)
+        begun = {interval} - self.intervals
+        self._new |= begun
         for camera in self._covered_s.keys() & set(delivering):  # one taken out of the configuration says nothing
             covered_s = self._covered_s[camera]
-            begun = begun or interval not in covered_s
+            if interval not in covered_s:
+                begun.add(interval)
             covered_s[interval] = covered_s.get(interval, 0.0) + step_s
             self._new.add(interval)
+        self.intervals |= begun
         return begun
 
     def share(self, camera: str, interval: int) -> float:
@@ -55,6 +57,7 @@ class Coverage:
     def forget(self, interval: int) -> None:
         for covered_s in self._covered_s.values():
             covered_s.pop(interval, None)
+        self.intervals.discard(interval)
         self._gone.add(interval)
         self._new.discard(interval)
 
@@ -73,9 +76,19 @@ class Coverage:
 
     def load(self, interval: int, covered_s: Mapping[str, float]) -> None:
         """A camera that is no longer configured has none."""
+        self.intervals.add(interval)
         for camera, one_s in covered_s.items():
             if camera in self._covered_s:
                 self._covered_s[camera][interval] = one_s
+
+    def _holes_before(self, interval: int) -> set[int]:
+        """Whole intervals since the last known one in which nobody ran."""
+        if not self.intervals:
+            return set()
+        holes = set(range(max(max(self.intervals) + 1, interval - self._most_holes), interval))
+        self.intervals |= holes
+        self._new |= holes
+        return holes
 
 
 def stored(group: str, value: object) -> bytes:

@@ -82,7 +82,7 @@ def test_a_retained_message_that_no_broker_would_take_is_left_out_and_counted(no
     node.publisher.hold(huge)
     node.publisher.hold(SAMPLES["camera_state"])
     node.publisher.start()
-    assert node.publisher.raise_if_refused(10)
+    assert node.publisher.await_answer(10)
     node.publisher.send(SAMPLES["health"].model_copy(update={"counters": {f"{i}": i for i in range(9000)}}))
     node.publisher.send(SAMPLES["health"])
     node.say(3)
@@ -100,7 +100,7 @@ def test_the_heartbeat_of_two_hundred_cameras_arrives(node, subscribe, mosquitto
     subscriber = subscribe(mosquitto.port)
     counts = Counts([f"camera-{number}-{'x' * 20}" for number in range(200)])
     node.publisher.start()
-    assert node.publisher.raise_if_refused(10)
+    assert node.publisher.await_answer(10)
     for page in node.letterhead.pages(counts.heartbeat(node.letterhead, node.store, time.time())):
         node.publisher.send(page)
     subscriber.wait(lambda seen: sum(len(page.cameras) for page in seen.of(Health)) == 200)
@@ -112,7 +112,7 @@ def test_a_clock_that_is_set_makes_nothing_historical_and_new_messages_suspect(n
     """In 0.1 everything queued before NTP answered counted as years old: paced, and marked as a backlog."""
     subscriber = subscribe(mosquitto.port)
     node.publisher.start()
-    assert node.publisher.raise_if_refused(10)
+    assert node.publisher.await_answer(10)
     node.say()
     node.hands.set(by_s)
     node.say(20)

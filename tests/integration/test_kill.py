@@ -6,7 +6,7 @@ The long form, with 200 kills, is `tests/benchmarks/endurance.py`.
 import random
 
 import pytest
-from kills import Node, assert_same, confirmed, endure, persistent, receive_all, run_to_the_end
+from kills import Node, assert_same, confirmed, endure, live_holes, persistent, receive_all, run_to_the_end
 
 from edge_app.demo.broker import EmbeddedBroker
 
@@ -38,3 +38,12 @@ def test_killed_with_the_embedded_broker(tmp_path, subscribe):
         mail, expected = receive_all(subscriber, killed), receive_all(subscriber, unbroken)
         assert confirmed(expected)
         assert_same(mail, expected)
+
+
+def test_a_live_node_that_is_killed_tells_every_hole(tmp_path, make_mosquitto, subscribe):
+    broker = make_mosquitto(persistent(tmp_path))
+    found = live_holes(tmp_path, broker, subscribe(broker.port, session="the-witness"), kills=3)
+    print(found)
+    assert found["intervals_not_said"] == 0
+    assert found["said_as_holes"] >= 1
+    assert found["said_whole"] >= 1

@@ -188,7 +188,7 @@ def test_nonsense_in_the_outbox_blocks_nothing(mosquitto, node, subscribe):
 
 
 def test_what_is_put_aside_stays_put_over_a_restart(make_mosquitto, node, subscribe):
-    from edge_app.store.store import check_store
+    from edge_app.store.opening import check_store
 
     broker = make_mosquitto(f"{OPEN}max_packet_size 4000\n")
     edge = node(broker.port, "5")

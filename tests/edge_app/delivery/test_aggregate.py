@@ -132,7 +132,9 @@ def test_a_dead_camera_publishes_nothing():
     assert {message.link for message in said if isinstance(message, TravelTime)} == {"a--b"}
     assert {message.missing_cameras for message in said if isinstance(message, OriginDestination)} == {("c",)}
     world = World(cameras=())
-    assert world.run(300, [tracklet("a1", 70, 80)]) == []
+    said = world.run(300, [tracklet("a1", 70, 80)])
+    assert {type(message) for message in said} == {OriginDestination}
+    assert {(message.pairs, message.missing_cameras) for message in said} == {((), CAMERAS)}
 
 
 def test_half_an_interval_is_not_an_interval():
@@ -181,6 +183,22 @@ def test_a_hole_in_every_camera_is_named():
     said = world.run(330)
     assert of(said, Flow) == []
     assert [message.missing_cameras for message in of(said, OriginDestination)] == [CAMERAS]
+
+
+def test_intervals_in_which_nobody_ran_are_said():
+    """Off for four minutes and back: each of the four is told, with every camera missing, and no zero is counted."""
+    world = World()
+    world.run(65)
+    world.restart()
+    world.now_s += 250
+    said = world.run(450)
+    told = {message.interval_start_s: message for message in said if isinstance(message, OriginDestination)}
+    assert {START_S + 60 * k for k in range(1, 7)} <= told.keys()
+    for k in (2, 3, 4):
+        assert told[START_S + 60 * k].missing_cameras == CAMERAS
+        assert told[START_S + 60 * k].pairs == ()
+    seen = {message.interval_start_s for message in said if isinstance(message, Flow)}
+    assert seen.isdisjoint({START_S + 60 * k for k in (1, 2, 3, 4, 5)})
 
 
 def test_coverage_of_an_earlier_release_goes_on():

@@ -11,8 +11,9 @@ from edge_app.contract.topics import decode
 from edge_app.delivery.backlog import PAGE_ROWS, PUT_ASIDE_S, Backlog
 from edge_app.delivery.blame import Blame
 from edge_app.delivery.outgoing import Letterhead, gap_row
+from edge_app.store.opening import check_store
 from edge_app.store.rows import Row
-from edge_app.store.store import Store, check_store
+from edge_app.store.store import Store
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
 
@@ -161,8 +162,11 @@ def test_a_row_that_was_shed_meanwhile_is_not_put_aside(world):
 
 def test_a_store_of_an_older_release_learns_to_put_aside(tmp_path):
     Store(tmp_path / "s.db").close()
-    with sqlite3.connect(tmp_path / "s.db") as database:
-        database.execute("DROP TABLE aside")
+    with sqlite3.connect(tmp_path / "s.db") as database:  # as release 0.1 made it
+        for name in ("aside", "unreadable"):
+            database.execute(f"DROP TABLE {name}")
+        database.execute("ALTER TABLE outbox DROP COLUMN checksum")
+        database.execute("PRAGMA user_version = 1")
     assert check_store(tmp_path / "s.db").endswith("0 unsent messages")
     world = World(tmp_path)
     world.queue("a")
