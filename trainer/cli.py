@@ -43,10 +43,14 @@ def train(
 
     KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06.
     """
+    from trainer.settings import read
+
+    content = read(config)  # what is no settings file is told before torch is imported
+
     from trainer import config as configuration
     from trainer import run
 
-    model = run.start(configuration.load(config, overrides), out, resume)
+    model = run.start(configuration.load(config, overrides, content), out, resume)
     typer.echo(f"model: {model}")
 
 

@@ -17,7 +17,7 @@ from trainer.methods import table
 from trainer.methods.base import MethodSettings
 from trainer.models.embedder import ModelSettings
 from trainer.optimiser import OptimiserSettings
-from trainer.settings import Settings
+from trainer.settings import Settings, read
 
 PERSON_INPUT = InputSpec(width_px=128, height_px=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 if TYPE_CHECKING:
@@ -81,13 +81,10 @@ class TrainSettings(Settings):
         return accumulate
 
 
-def load(path: Path, overrides: list[str] | None = None) -> TrainSettings:
+def load(path: Path, overrides: list[str] | None = None, content: dict[str, Any] | None = None) -> TrainSettings:
     """The settings of a file with overrides `a.b=value` on top; `ConfigurationError` with every mistake. Paths in the
-    file are relative to it, those of an override to the current folder."""
-    try:
-        content = yaml.read(path)
-    except YamlError as error:
-        raise ConfigurationError(error.problems, plain(path)) from None
+    file are relative to it, those of an override to the current folder. `content` is what `read` gave, if it was."""
+    content = read(path) if content is None else content
     problems: list[str] = []
     for override in overrides or []:
         try:

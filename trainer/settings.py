@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from edge_app.contract import yaml
+from edge_app.contract.yaml import YamlError, plain
+from trainer.errors import ConfigurationError
 
 
 class Settings(BaseModel):
@@ -27,6 +32,14 @@ class Settings(BaseModel):
             if of_one_kind and isinstance(given.get(name), dict):
                 filled[name] = _over(field.default.model_dump(), given[name])
         return filled
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The plain values of a settings file; nothing heavy is imported for it. `ConfigurationError` when it is none."""
+    try:
+        return yaml.read(path)
+    except YamlError as error:
+        raise ConfigurationError(error.problems, plain(path)) from None
 
 
 def _over(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

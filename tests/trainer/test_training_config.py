@@ -1,5 +1,8 @@
 """The configuration of a run: files, overrides, and all mistakes at once."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +136,18 @@ def test_mistakes_of_the_command_line_and_of_the_file_are_told_together(tmp_path
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path / "c.yaml", ["seed", "epochs=[", "epochs=-1"])
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["seed", "epochs", "epochs", "epoch"]
+
+
+def test_what_is_no_settings_file_is_told_before_torch_is_imported(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: " + "[" * 900)
+    code = (
+        "import sys; from trainer import cli; sys.argv = ['trainer', 'train', '--config', 'c.yaml', '--out', 'run']\n"
+        "try: cli.main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(CONFIGS[0].parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78
+    said = "trainer: c.yaml: 1 mistake\n  - line 1: more than 32 groups or lists within each other\n"
+    assert done.stderr == said
