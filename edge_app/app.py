@@ -213,7 +213,7 @@ class Node:
     def _counted(self, step: Step, stop: threading.Event) -> Step:
         """Recordings then wait for a disk that cannot follow; a live camera does not wait."""
         self.health.processed(frame.camera for frame in step.frames)
-        self.health.counters["messages_refused"] = self.letterhead.refusals.total
+        self.health.stands_at("messages_refused", self.letterhead.refusals.total)
         for stage, seconds in step.seconds.items():
             if seconds:
                 self.health.took(stage, seconds)

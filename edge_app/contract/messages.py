@@ -92,6 +92,10 @@ class CameraHealth(Part):
     """Since the start of the application."""
     frames_dropped: Count
     """Since the start: replaced by a newer frame before their turn."""
+    corrupt: Count = 0
+    """Since the start: damaged packets and pictures, and the pictures built on them, that were left out."""
+    falls: Count = 0
+    """Since the start: how often it was ok and then was not."""
 
 
 class StageHealth(Part):

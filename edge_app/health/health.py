@@ -22,6 +22,7 @@ from edge_app.errors import StoreError
 from edge_app.health.pace import Pace
 from edge_app.health.steady import Steady, same_reason
 from edge_app.settings import Settings
+from edge_app.sources.status import CameraStatus
 from edge_app.store.store import Store
 
 SHORTEST_S, LONGEST_S, BUCKETS_PER_OCTAVE = 1e-4, 128.0, 8
@@ -70,7 +71,9 @@ class CameraCount:
     state: CameraStateName = "offline"
     reason: str | None = "not started"
     frames: int = 0  # processed by the pipeline
-    dropped: int = 0
+    dropped: int = 0  # read, and never seen by the pipeline
+    corrupt: int = 0
+    falls: int = 0
     frames_before: int = 0  # at the last heartbeat
     steady: Steady = field(default_factory=Steady)
 
@@ -101,18 +104,20 @@ class Health:
                 self.cameras[camera].frames += 1
         self.pace.moved()
 
-    def see(self, camera: str, state: CameraStateName, reason: str | None, dropped: int) -> bool:
-        """How a camera is doing. True when there is news: another state, or another reason, to tell of it.
+    def stands_at(self, name: str, n: int) -> None:
+        """What somebody else counts."""
+        with self._lock:
+            self.counters[name] = n
 
-        `dropped`: frames since the start that the pipeline never saw.
-        """
+    def see(self, camera: str, state: CameraStateName, reason: str | None, status: CameraStatus) -> bool:
+        """How a camera is doing, told as `state` and `reason`. True when there is news: another of them."""
         with self._lock:
             count = self.cameras[camera]
             changes = count.steady.changes
             state, reason = count.steady.tell(state, reason, time.monotonic())
             self.counters["camera_state_changes"] += count.steady.changes - changes
             news = count.state != state or not same_reason(count.reason, reason)
-            count.dropped = dropped
+            count.dropped, count.corrupt, count.falls = status.dropped, status.corrupt, status.falls
             if news:
                 count.state, count.reason = state, reason
         return news
@@ -168,7 +173,13 @@ class Health:
         fps = (camera.frames - camera.frames_before) / elapsed_s
         camera.frames_before = camera.frames
         return messages.CameraHealth(
-            camera=name, state=camera.state, fps=round(fps, 3), frames=camera.frames, frames_dropped=camera.dropped
+            camera=name,
+            state=camera.state,
+            fps=round(fps, 3),
+            frames=camera.frames,
+            frames_dropped=camera.dropped,
+            corrupt=camera.corrupt,
+            falls=camera.falls,
         )
 
 

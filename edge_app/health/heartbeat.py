@@ -30,6 +30,9 @@ class Says(Protocol):
 
     letterhead: Letterhead
 
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+
     def hold(self, message: Message) -> None: ...
 
     def set_state(self, state: NodeStateName, reason: str | None = None) -> None: ...
@@ -88,13 +91,15 @@ class Heartbeat:
             missed = (now_s - self._beat_at_s) // self._settings.interval_s  # a pause is not made up for
             self._beat_at_s += (missed + 1) * self._settings.interval_s
             letterhead = self._publisher.letterhead
+            for name, n in list(self._publisher.counters.items()):
+                self._health.stands_at(name, n)
             with letterhead.guard("health"):
                 for page in letterhead.pages(self._health.heartbeat(letterhead, self._store, self._clock())):
                     self._publisher.send(page)
 
     def _is_sick(self, camera: str, status: CameraStatus) -> bool:
         """Tell of this camera when there is news."""
-        news = self._health.see(camera, *_contract_state(status, self._health.pace.stuck), status.dropped)
+        news = self._health.see(camera, *_contract_state(status, self._health.pace.stuck), status)
         count = self._health.cameras[camera]
         if news or camera not in self._said:
             self._said.add(camera)

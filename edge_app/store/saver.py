@@ -19,7 +19,7 @@ from edge_app.errors import StoreDamagedError, StoreError
 from edge_app.store.rows import Row, Shed
 from edge_app.store.store import StoreSettings
 
-ROWS_IN_MEMORY = 20_000  # some 20 MB
+MEMORY_BYTES = 20_000_000  # of messages that wait for the disk
 ROWS_AHEAD, SAVES_AHEAD = 1_000, 100  # a pipeline that must not lose anything waits when so much is not on the disk
 RETRY_S = 1.0
 SLOW_S = 5.0  # a commit that takes longer is a problem of its own
@@ -168,14 +168,20 @@ class Saver:
         return sum(len(one.rows) for one in both) >= ROWS_AHEAD or sum(one.saves for one in both) >= SAVES_AHEAD
 
     def _bound(self) -> None:
-        """At most ROWS_IN_MEMORY; provisional matches go first, then the oldest. Call it with the lock held."""
+        """At most MEMORY_BYTES; provisional matches go first, then the oldest. Call it with the lock held."""
         rows = self._batch.rows
-        if len(rows) <= ROWS_IN_MEMORY:
+        excess_bytes = sum(len(row.payload) for row in rows) - MEMORY_BYTES
+        if excess_bytes <= 0:
             return
+        lost = [row for row in rows if row.kind == "match_provisional"]
         firm = [row for row in rows if row.kind != "match_provisional"]
-        lost = [row for row in rows if row.kind == "match_provisional"] + firm[:-ROWS_IN_MEMORY]
-        self._batch.lost.update(row.kind for row in lost)
-        self._batch.rows = firm[-ROWS_IN_MEMORY:]
+        excess_bytes -= sum(len(row.payload) for row in lost)
+        oldest = 0
+        while excess_bytes > 0:
+            excess_bytes -= len(firm[oldest].payload)
+            oldest += 1
+        self._batch.lost.update(row.kind for row in (*lost, *firm[:oldest]))
+        self._batch.rows = firm[oldest:]
 
     def _account(self, batch: _Batch) -> list[Row]:
         if not batch.lost:

@@ -13,9 +13,14 @@ from edge_app.delivery.outgoing import Letterhead
 from edge_app.health.health import Health, HealthSettings, Latencies, temperatures_celsius
 from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.logs import LogSettings, configure
+from edge_app.sources.status import CameraStatus
 from edge_app.store.store import Store
 
 LETTERHEAD = Letterhead("demo", "edge-1", "1")
+
+
+def status(dropped=0, corrupt=0, falls=0):
+    return CameraStatus("north", "ok", 10, dropped, 0, corrupt, 10.0, 1.0, None, falls=falls)
 
 
 @pytest.fixture
@@ -45,8 +50,9 @@ def test_extreme_durations_stay_in_the_table():
 
 def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     health = Health(["north", "south"], disk=store.path.parent)
-    assert health.see("north", "ok", None, dropped=10)
-    assert not health.see("north", "ok", None, dropped=10)
+    assert health.see("north", "ok", None, status(dropped=10, corrupt=4, falls=2))
+    assert not health.see("north", "ok", None, status(dropped=10, corrupt=4, falls=2))
+    health.stands_at("put_aside", 7)
     for _ in range(5):
         health.processed(["north"])
     for _ in range(5):
@@ -55,13 +61,14 @@ def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     health.count("crops_shed", 3)
     first = health.heartbeat(LETTERHEAD, store, 1_790_000_000.0)
     validate(topic_of(first, "demo"), encode(first))
+    assert [(c.corrupt, c.falls) for c in first.cameras] == [(4, 2), (0, 0)]
     assert [(c.camera, c.state, c.frames, c.frames_dropped) for c in first.cameras] == [
         ("north", "ok", 5, 10),
         ("south", "offline", 0, 0),
     ]
     assert first.cameras[0].fps > 0
     assert [(s.stage, s.n) for s in first.stages] == [("detect", 5)]
-    assert first.counters == {"crops_shed": 3, "camera_state_changes": 0}
+    assert first.counters == {"crops_shed": 3, "camera_state_changes": 0, "put_aside": 7}
     assert (first.outbox_depth, first.outbox_oldest_unsent_s) == (0, None)
     assert first.disk_free_bytes
     assert first.memory_rss_bytes
@@ -73,7 +80,7 @@ def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
 
 def test_prometheus_reads_the_same_numbers(store):
     health = Health(["north"])
-    health.see("north", "ok", None, 0)
+    health.see("north", "ok", None, status())
     health.processed(["north"])
     health.took("detect", 0.01)
     health.count("crops_shed", 3)

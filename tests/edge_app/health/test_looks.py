@@ -21,7 +21,7 @@ class Broker:
 
     def __init__(self):
         self.letterhead = Letterhead("demo", "edge-1", "1")
-        self.held, self.states, self.sent = [], [], []
+        self.held, self.states, self.sent, self.counters = [], [], [], {}
 
     def hold(self, message):
         self.held.append((message.camera, message.state, message.reason))

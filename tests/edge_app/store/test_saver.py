@@ -146,7 +146,7 @@ def test_a_disk_that_hangs_is_named_and_does_not_hold_the_end_up(make, monkeypat
 
 
 def test_what_waits_in_memory_is_bounded_and_its_loss_is_counted_and_published(make, monkeypatch):
-    monkeypatch.setattr(saver_module, "ROWS_IN_MEMORY", 10)
+    monkeypatch.setattr(saver_module, "MEMORY_BYTES", 1000)
     monkeypatch.setattr(saver_module, "RETRY_S", 0.05)
     disk = Disk(broken=StoreError("disk full"))
     saver = make(disk, clock=Clock(wall=lambda: 100.0))
