@@ -88,7 +88,10 @@ class Node:
         self.perception = self._perception()
         carried_over = self.perception.restore(parts)
         rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
-        aggregates = Aggregates(config.aggregate, [camera.id for camera in config.cameras], config.links, parts)
+        progress = progress_of(parts)
+        goes_on_at_s = progress.get("now") if config.ticks.mode == "lockstep" else None
+        cameras = [camera.id for camera in config.cameras]
+        aggregates = Aggregates(config.aggregate, cameras, config.links, parts, goes_on_at_s)
         self.saver = Saver(self.store, config.store, self._gap, self.clock)
         self.saver.start()
         opened.callback(self.saver.close, OTHERS_S)
@@ -98,7 +101,7 @@ class Node:
             Journal(self.saver, self.letterhead, aggregates, self.clock.wall),
             self.meter,
             carried_over,
-            **progress_of(parts),
+            **progress,
         )
         self._say_losses(parts)
         self.cameras = Cameras(

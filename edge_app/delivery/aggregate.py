@@ -57,7 +57,9 @@ class Aggregates:
         cameras: Sequence[str],
         links: Sequence[LinkSettings],
         parts: Parts | None = None,
+        goes_on_at_s: float | None = None,
     ) -> None:
+        """`goes_on_at_s`: capture time of the last tick, where time did not pass while nobody ran: in recordings."""
         self._settings, self._cameras = settings, tuple(cameras)
         self._links = tuple(Link(link.id, link.from_camera, link.to_camera, link.transit.max_s) for link in links)
         self._patience_s = {  # how long after leaving a camera a trip may still be found to go on
@@ -74,6 +76,7 @@ class Aggregates:
         self._looked_s = -1e18
         self._over = False  # nothing more will come: every trip has ended, and what was not seen is nobody's fault
         self._load(parts or Parts())
+        self._coverage.go_on(goes_on_at_s)
 
     def update(
         self, tracklets: Iterable[Tracklet], facts: Iterable[Fact], delivering: Iterable[str], now_s: float
@@ -138,7 +141,7 @@ class Aggregates:
         for interval in [one for one in self._known_intervals() if one > self._interval_of(now_s)]:
             self._of_interval.pop(interval, None)
             self._uncover(interval)
-        self._coverage.pause()
+        self._coverage.go_on(None)
         self._looked_s = -1e18
 
     def take_changes(self) -> dict[str, bytes | None]:

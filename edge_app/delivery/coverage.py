@@ -61,9 +61,9 @@ class Coverage:
         self._gone.add(interval)
         self._new.discard(interval)
 
-    def pause(self) -> None:
-        """What passes until the next tick is not coverage."""
-        self._now_s = None
+    def go_on(self, at_s: float | None) -> None:
+        """The next tick follows this one, None when something may have passed meanwhile."""
+        self._now_s = at_s
 
     def take_changes(self) -> dict[str, bytes | None]:
         """The parts of the store that changed since the last call; None deletes."""
