@@ -21,14 +21,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from edge_app.bus import CHECK_PATH
+from edge_app.bus import CHECK_PATH, MqttSettings, TlsSettings, configuration_problems
+from edge_app.bus.settings import DEFAULT_PORT, DEFAULT_TLS_PORT, password, tls_context
 from edge_app.contract.errors import MessageError
 from edge_app.contract.messages import NodeState
 from edge_app.contract.topics import ROOT, Message, decode
 from edge_app.demo.watch_lines import LiveLines, PlainLines
 from edge_app.errors import BrokerError, ConfigurationError, EdgeError, StoreError
 
-DEFAULT_PORT = 1883
+TLS_FILES = {
+    "ca": "certificates that judge the broker",
+    "certificate": "this client's certificate",
+    "key": "its private key",
+}
 LARGEST_BYTES = 1_000_000  # anybody may publish below the topic; what is larger ends the watching, and costs no memory
 ANSWER_S = 10.0
 TURN_S = 0.1
@@ -51,11 +56,11 @@ def address_text(host: str, port: int) -> str:
 class Subscriber:
     """One connection that listens below `topic`. Belongs to the thread that calls `turn`."""
 
-    def __init__(self, address: tuple[str, int], topic: str) -> None:
+    def __init__(self, settings: MqttSettings, topic: str) -> None:
         """Returns when the broker has confirmed the subscription. Raises BrokerError."""
         from edge_app.bus.client import bounded_client
 
-        self._where = f"{address[0]}:{address[1]}"
+        self._where = settings.where()
         self._inbox: list[tuple[str, bytes, bool]] = []
         self._refusal: str | None = None
         self._subscribed = False
@@ -65,8 +70,12 @@ class Subscriber:
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = lambda _client, _data, m: self._inbox.append((m.topic, bytes(m.payload), m.retain))
         self._topic = topic
+        if settings.username is not None:
+            self._client.username_pw_set(settings.username, password(settings))
+        if settings.tls is not None:
+            self._client.tls_set_context(tls_context(settings.tls))
         try:
-            self._client.connect(*address)
+            self._client.connect(settings.host, settings.port or DEFAULT_PORT)
         except (OSError, ValueError) as error:
             raise BrokerError(f"broker {self._where}: cannot connect: {error}") from error
         until_s = time.monotonic() + ANSWER_S
@@ -159,6 +168,11 @@ def main(arguments: list[str] | None = None, prog: str = "python -m edge_app.dem
     parser = argparse.ArgumentParser(prog=prog, description="Prints matches as they arrive.")
     parser.add_argument("broker", help="host:port of the MQTT broker")
     parser.add_argument("--topic", default=f"{ROOT}/#", help="listen below this topic only (default: %(default)s)")
+    parser.add_argument("--user", help="name to log in with")
+    parser.add_argument("--password-env", help="environment variable that holds the password")
+    parser.add_argument("--tls", action="store_true", help="encrypt; the system's certificates judge the broker")
+    for name, what in TLS_FILES.items():
+        parser.add_argument(f"--{name}", type=Path, help=f"encrypt; {what} (PEM)")
     parser.add_argument("--plain", action="store_true", help="plain lines, also on a terminal")
     parser.add_argument("--log", type=Path, help="write every message to this file; made when listening has begun")
     parser.add_argument("--until-offline", action="store_true", help="end when a node says goodbye")
@@ -167,7 +181,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m edge_app.dem
     plain = options.plain or not sys.stdout.isatty()
     try:
         with ExitStack() as stack:
-            subscriber = Subscriber(parse_address(options.broker, "broker"), options.topic)
+            subscriber = Subscriber(_settings(options), options.topic)
             stack.callback(subscriber.close)
             log = stack.enter_context(_opened(options.log)) if options.log else None
             lines = PlainLines() if plain else stack.enter_context(LiveLines(f"{options.topic} at {options.broker}"))
@@ -176,6 +190,20 @@ def main(arguments: list[str] | None = None, prog: str = "python -m edge_app.dem
         print(f"watch: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _settings(options: argparse.Namespace) -> MqttSettings:
+    """Where to listen, and as whom. Raises ConfigurationError with all mistakes."""
+    files = {name: path for name in TLS_FILES if (path := getattr(options, name))}
+    tls = TlsSettings(**files) if files or options.tls else None
+    host, port = parse_address(options.broker, "broker", DEFAULT_TLS_PORT if tls else DEFAULT_PORT)
+    settings = MqttSettings(host=host, port=port, username=options.user, password_env=options.password_env, tls=tls)
+    problems = configuration_problems(settings)
+    if options.password_env and options.user is None:
+        problems.append("--password-env: a password needs --user, the name to log in with")
+    if problems:
+        raise ConfigurationError(problems, "watch")
+    return settings
 
 
 def _opened(path: Path) -> IO[str]:

@@ -2,7 +2,10 @@
 
 import datetime
 import ipaddress
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -101,6 +104,34 @@ def test_facts_arrive_encrypted(tls_broker, authority, subscribe, tmp_path):
     subscriber.wait(lambda seen: seen.of(Match))
     publisher.close()
     store.close()
+
+
+def test_a_watcher_logs_in_and_reads_what_is_encrypted(tls_broker, authority, tmp_path):
+    """The real command against a broker that wants a name and a password; a wrong one and none are told."""
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "dashboard", "s3cret"], check=True)
+    broker, _ = tls_broker(*authority.issue("broker"), lines=f"allow_anonymous false\npassword_file {passwords}\n")
+    command = [sys.executable, "-m", "edge_app", "watch", f"127.0.0.1:{broker.port}", "--ca", authority.ca, "--plain"]
+    login = [*command, "--user", "dashboard", "--password-env", "CROSSLANE_WATCH"]
+    log = tmp_path / "watched.jsonl"
+    right = {**os.environ, "CROSSLANE_WATCH": "s3cret"}
+    with subprocess.Popen([*login, "--log", log], env=right, stdout=subprocess.DEVNULL) as watcher:
+        until_s = time.monotonic() + 30
+        while not log.exists():  # made when listening has begun
+            assert watcher.poll() is None
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        watcher.terminate()
+        assert watcher.wait(10) == 0
+    for arguments, environment, code, said in (
+        (login, {**os.environ, "CROSSLANE_WATCH": "wrong"}, 69, "refused this subscriber"),
+        (login, os.environ, 78, "CROSSLANE_WATCH is not set"),
+        ([*command, "--password-env", "HOME"], os.environ, 78, "needs --user"),
+    ):
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def problem(settings):

@@ -360,7 +360,7 @@ def test_a_store_of_version_1_is_opened_and_its_messages_are_sent(tmp_path: Path
     path = tmp_path / "s.db"
     with closing(sqlite3.connect(path)) as database, database:
         for statement in tables.STATEMENTS:
-            if "unreadable" not in statement:
+            if not statement.strip().startswith(("CREATE TABLE unreadable", "CREATE TABLE aside")):
                 database.execute(statement.replace("checksum INTEGER", "").replace("payload BLOB,", "payload BLOB"))
         database.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
         database.execute("PRAGMA user_version = 1")
