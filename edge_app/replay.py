@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.topics import Message, encode, topic_of
 from edge_app.delivery.outgoing import Letterhead, fact_messages
-from edge_app.errors import SourceError, StoreError
+from edge_app.errors import StoreError
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
@@ -40,7 +39,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     """
     account = Account(config, Gathered() if pictures is not None else None)
     partial = out.with_name(out.name + ".partial")
-    with _said_at_the_end(), tempfile.TemporaryDirectory() as scratch, _removed(partial):
+    with tempfile.TemporaryDirectory() as scratch, _removed(partial):
         try:
             with app.Node(_offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
                 with partial.open("w", encoding="utf-8") as file:
@@ -115,21 +114,6 @@ class Account:
 
     def summary(self) -> str:
         return ", ".join(f"{self._counts[what]} {what}" for what in ("frames", "tracklets", "aggregates", "facts"))
-
-
-@contextmanager
-def _said_at_the_end() -> Iterator[None]:
-    """What is wrong with a recording is the replay's own last word; the camera need not say it before."""
-
-    def others(record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and record.args and isinstance(record.args[0], SourceError))
-
-    logger = logging.getLogger("edge_app.sources.lockstep")
-    logger.addFilter(others)
-    try:
-        yield
-    finally:
-        logger.removeFilter(others)
 
 
 @contextmanager

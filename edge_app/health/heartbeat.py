@@ -68,10 +68,12 @@ class Heartbeat:
         self._thread.start()
 
     def close(self) -> None:
-        """A look that waits for a disk that hangs is left behind."""
+        """The last word on every camera. A look that waits for a disk that hangs is left behind."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(JOIN_S)
+            for camera, status in self._cameras().items():
+                self._is_sick(camera, status)
 
     def _run(self) -> None:
         while not self._stop.is_set():

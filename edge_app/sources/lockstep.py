@@ -68,7 +68,6 @@ class RecordedCamera:
                 self._arrivals_s.append(self._monotonic())
                 return item
             if isinstance(item, SourceError):
-                log.warning("%s", item)
                 self._last_error = str(item)
             self._ended = item is None
             for lost in self._losses.words():

@@ -78,13 +78,14 @@ def lines(outcome: Outcome) -> list[str]:
 
 def test_a_sound_site(checked) -> None:
     assert checked["good"].code == 0, checked["good"].error
-    detector, embedder, camera, links, store = checked["good"].out.splitlines()
+    detector, embedder, camera, links, messages, store = checked["good"].out.splitlines()
     assert detector == "detector: constant.onnx, ultralytics-end2end head, 1 classes, onnxruntime/CPUExecutionProvider"
     assert embedder == (
         "embedder: mean_colour.onnx, version mean-colour, 3 values, makes nothing of pictures that are black"
     )
     assert camera.startswith("camera good: ")
     assert links == "links: 0 links; cameras without any: good"
+    assert messages.startswith("messages: ")
     assert store.endswith("fine.db: new")
 
 
