@@ -14,6 +14,7 @@ from tiny_world import look, rules, tracklet
 from edge_app.associate import codec
 from edge_app.associate.facts import End, Fact, Match, Place, Unmatched
 from edge_app.associate.state import State, shifted
+from edge_app.store.parts import Parts, sealed, unsealed
 from edge_app.types import Tracklet
 
 NO_PATH = {"path_times_s": np.zeros(0), "path_boxes": np.zeros((0, 4), np.float32)}
@@ -30,6 +31,11 @@ def said(facts: Iterable[Fact]) -> list[tuple[str, str | None]]:
     return [(f.state, f.waited_for) for f in facts if isinstance(f, Match)]
 
 
+def stored(state: State) -> State:
+    """As a restart reads it."""
+    return codec.load(Parts({key: value for key, value in codec.changes(State(), state).items() if value}))
+
+
 def test_a_match_that_is_sure_at_once_waited_for_evidence() -> None:
     facts = Run(rules(AB)).until(60, seen_at("1", "a", 5, 10), seen_at("2", "b", 20, 25))
     assert said(facts)[-1] == ("confirmed", "evidence")
@@ -41,7 +47,9 @@ def test_a_match_that_was_sure_before_waited_for_open_tracks() -> None:
     one, two = seen_at("1", "a", 5, 10), seen_at("2", "b", 20, 25)
     held = run.until(35, one, two, seen_until={"a": 12.0})
     assert said(held) == [("provisional", "open_tracks")]
-    before_restart = codec.load({key: value for key, value in codec.changes(State(), run.state).items() if value})
+    before_restart = codec.load(
+        Parts({key: value for key, value in codec.changes(State(), run.state).items() if value})
+    )
     after = Run(run.rules, before_restart)
     after.now = run.now
     assert said(after.until(60)) == said(run.until(60)) == [("confirmed", "open_tracks")]
@@ -59,8 +67,7 @@ def test_both_ends_say_where_they_were_also_after_a_restart() -> None:
     run = Run(rules(AB))
     one, two = seen_at("1", "a", 5, 10), seen_at("2", "b", 20, 25)
     run.until(12, one)
-    restored = codec.load({key: value for key, value in codec.changes(State(), run.state).items() if value})
-    after = Run(run.rules, restored)
+    after = Run(run.rules, stored(run.state))
     after.now = run.now
     match = next(f for f in after.until(60, two) if isinstance(f, Match))
     place = Place("left", "right", (10.0, 20.0, 30.0, 40.0), (90.0, 22.0, 99.0, 44.0), 640, 480)
@@ -82,10 +89,10 @@ def test_a_state_of_an_earlier_release_knows_no_places() -> None:
     run.until(12, seen_at("1", "a", 5, 10))
     parts = {key: value for key, value in codec.changes(State(), run.state).items() if value}
     for key in [key for key in parts if "/passages/" in key]:
-        stored = json.loads(parts[key])
-        del stored["place"], stored["held_up"]
-        parts[key] = json.dumps(stored).encode()
-    after = Run(run.rules, codec.load(parts))
+        values = json.loads(unsealed(parts[key], "crosslane.passage/2"))
+        del values["place"], values["held_up"]
+        parts[key] = sealed("crosslane.passage/2", json.dumps(values).encode())
+    after = Run(run.rules, codec.load(Parts(parts)))
     after.now = run.now
     match = next(f for f in after.until(60, seen_at("2", "b", 20, 25)) if isinstance(f, Match))
     assert (match.from_.place, match.to.place is not None) == (None, True)
