@@ -27,7 +27,8 @@ step ruff format --check .
 step ruff check .
 step mypy
 step lint-imports
-step pytest -rs --durations=15 "$@"
+# Three at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
+step pytest -n 3 --dist loadfile -rs --durations=15 "$@"
 
 ((${#missing[@]} == 0)) || say "skipped what needs these Debian packages: ${missing[*]}"
 [[ -z "${WITHOUT_TRAINER:-}" ]] || say "skipped the trainer's tests (WITHOUT_TRAINER)"

@@ -21,10 +21,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def as_loud_as_before() -> Iterator[None]:
-    """A test that configures logs, as the application does, must not silence those behind it."""
-    level = logging.getLogger().level
+    """Whoever configures logs, the application or a library that a test imports, must not silence the tests behind."""
+    root = logging.getLogger()
+    level, before = root.level, root.manager.disable
+    for name, logger in root.manager.loggerDict.items():
+        if name.startswith(("edge_app", "trainer")) and isinstance(logger, logging.Logger):
+            logger.disabled = False
     yield
-    logging.getLogger().setLevel(level)
+    root.setLevel(level)
+    logging.disable(before)
 
 
 @pytest.fixture(scope="session")

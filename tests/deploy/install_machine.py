@@ -152,8 +152,8 @@ class Machine:
 
     def breaks(self, says, code):
         """A commit whose pipeline does this in its 40th step."""
-        text = (self.clone / "edge_app/watchdog.py").read_text()
-        self.change("edge_app/watchdog.py", f"{text}\n\n{code}", says)
+        text = (self.clone / "edge_app/health/watchdog.py").read_text()
+        self.change("edge_app/health/watchdog.py", f"{text}\n\n{code}", says)
 
     def close(self):
         self._holder.kill()

@@ -12,7 +12,7 @@ from edge_app.demo.broker import EmbeddedBroker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-KILLS_EACH, SECONDS = 13, 120.0
+KILLS_EACH, SECONDS = 10, 100.0
 
 
 def test_killed_with_a_broker_that_is_killed(tmp_path, make_mosquitto, subscribe):
@@ -23,10 +23,11 @@ def test_killed_with_a_broker_that_is_killed(tmp_path, make_mosquitto, subscribe
     assert ends["starting"] + ends["running"] + ends["stopping"] >= 2 * KILLS_EACH - 4
     assert min(ends["running"], ends["stopping"], ends["starting"]) >= 1
     assert ends.get("broker kill", 0) + ends.get("broker stop", 0) >= 2
-    assert found["facts"] > 40, "too little happened to prove anything"
-    assert found["aggregates"] > 20
+    assert found["facts"] > 30, "too little happened to prove anything"
+    assert found["aggregates"] > 15
 
 
+@pytest.mark.long
 def test_killed_with_the_embedded_broker(tmp_path, subscribe):
     with EmbeddedBroker() as broker:
         mqtt = {"host": broker.host, "port": broker.port, "protocol": "3.1.1", "reconnect_max_s": 0.5}
@@ -40,6 +41,7 @@ def test_killed_with_the_embedded_broker(tmp_path, subscribe):
         assert_same(mail, expected)
 
 
+@pytest.mark.long
 def test_a_live_node_that_is_killed_tells_every_hole(tmp_path, make_mosquitto, subscribe):
     broker = make_mosquitto(persistent(tmp_path))
     found = live_holes(tmp_path, broker, subscribe(broker.port, session="the-witness"), kills=3)

@@ -146,6 +146,7 @@ def test_a_camera_is_taken_out(site: Site) -> None:
     site.to_the_end()  # and once more: it failed at every start
 
 
+@pytest.mark.long
 def test_a_camera_is_added(tmp_path: Path) -> None:
     site = Site(tmp_path)
     everything = dict(site.raw)
@@ -181,6 +182,7 @@ def test_every_part_of_the_state_is_spoiled(site: Site) -> None:
     assert len(site.said("match")) > before + 20
 
 
+@pytest.mark.long
 def test_pages_of_the_database_are_damaged(site: Site) -> None:
     """Unsent messages first: nearly all of them are in the new database, and the loss is published."""
     matches = {match["event_id"] for match in site.said("match")}
@@ -215,8 +217,13 @@ def as_release_0_1(database: sqlite3.Connection) -> None:
     parts = dict(database.execute("SELECT key, value FROM parts"))
     means = {key: json.loads(value.split(b"\n", 1)[1]) for key, value in parts.items() if "/means/" in key}
     database.execute("DELETE FROM parts")
+    coverage: dict[str, dict[str, float]] = {}  # all intervals were one part
     for key, value in parts.items():
         if "/means/" in key:
+            continue
+        if key.startswith("aggregate/coverage/"):
+            for camera, seconds in json.loads(value.split(b"\n", 1)[1]).items():
+                coverage.setdefault(camera, {})[key.rpartition("/")[2]] = seconds
             continue
         if not key.startswith("perception/"):
             stored = json.loads(value.split(b"\n", 1)[1])
@@ -237,7 +244,9 @@ def as_release_0_1(database: sqlite3.Connection) -> None:
         else:
             value = b'{"format": "crosslane.tracklets/1"}\n\x80\x05cos\nsystem\n.'
         database.execute("INSERT INTO parts VALUES (?, ?)", (key, value))
+    database.execute("INSERT INTO parts VALUES (?, ?)", ("aggregate/coverage", json.dumps(coverage).encode()))
     database.execute("ALTER TABLE outbox DROP COLUMN checksum")
     database.execute("DROP TABLE unreadable")
+    database.execute("DROP TABLE aside")
     database.execute("DELETE FROM meta WHERE key = 'checksum'")
     database.execute("PRAGMA user_version = 1")

@@ -53,7 +53,7 @@ def _terrace(data: Path, scratch: Path) -> Site:
 RUNS = {
     "town-detections": Recorded(lambda _, scratch: site_config(Play(seconds=150.0), scratch / "town.db"), 1e-5),
     "town-drawn": Recorded(
-        lambda _, scratch: site_config(Play(seconds=45.0, fidelity="frames"), scratch / "town.db"), 0.02
+        lambda _, scratch: site_config(Play(seconds=30.0, fidelity="frames"), scratch / "town.db"), 0.02
     ),
     "terrace": Recorded(_terrace, 0.02, needs_data=True),
 }
