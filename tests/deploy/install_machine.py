@@ -184,7 +184,7 @@ TAKEN = """
 import json, sqlite3
 store = sqlite3.connect("file:/var/lib/crosslane/node.db?mode=ro", uri=True)
 ((value,),) = store.execute("SELECT value FROM parts WHERE key = 'pipeline/progress'")
-print(json.loads(value)["now"])
+print(json.loads(value[value.find(b"{"):])["now"])  # of 0.1, or behind the name of its format
 """
 
 

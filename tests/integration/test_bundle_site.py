@@ -94,6 +94,7 @@ def refused(path: Path, *said: str, commands: tuple[str, ...] = ("run", "check")
             assert words in done.stderr
 
 
+@pytest.mark.long
 def test_a_node_never_goes_back_by_itself(site: Path) -> None:
     seven, three = with_bundle(site, "seven", serial=7), with_bundle(site, "three", serial=3)
     assert edge_app("check", "--config", three).returncode == 0, "to look at it is not to run it"

@@ -12,7 +12,7 @@ from edge_app.demo.broker import EmbeddedBroker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-KILLS_EACH, SECONDS = 10, 100.0
+KILLS_EACH, SECONDS = 7, 80.0
 
 
 def test_killed_with_a_broker_that_is_killed(tmp_path, make_mosquitto, subscribe):
@@ -21,10 +21,10 @@ def test_killed_with_a_broker_that_is_killed(tmp_path, make_mosquitto, subscribe
     print(found)
     ends = found["ends"]
     assert ends["starting"] + ends["running"] + ends["stopping"] >= 2 * KILLS_EACH - 4
-    assert min(ends["running"], ends["stopping"], ends["starting"]) >= 1
+    assert min(ends["running"], ends["stopping"] + ends["stopped"], ends["starting"]) >= 1
     assert ends.get("broker kill", 0) + ends.get("broker stop", 0) >= 2
-    assert found["facts"] > 30, "too little happened to prove anything"
-    assert found["aggregates"] > 15
+    assert found["facts"] > 20, "too little happened to prove anything"
+    assert found["aggregates"] > 10
 
 
 @pytest.mark.long

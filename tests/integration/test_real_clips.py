@@ -19,7 +19,7 @@ from edge_app.replay import replay_site
 PEOPLE = 4  # who come in the first 42 seconds, counted by eye: each of them is in both views
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_people_are_seen_again_on_the_other_camera(shared_data, mosquitto, subscribe, tmp_path):
     subscriber = subscribe(mosquitto.port)
     config = first_of_terrace(shared_data, tmp_path, {"host": mosquitto.host, "port": mosquitto.port})

@@ -114,13 +114,17 @@ def site(tmp_path: Path, middle: dict[str, bytes]) -> Site:
     return Site(tmp_path)
 
 
+@pytest.mark.long
 def test_going_on_loses_nothing_and_says_no_gap(site: Site) -> None:
     site.to_the_end()
     assert site.said("gap") == []
     assert len(site.said("match")) > 40
 
 
-@pytest.mark.parametrize("dimension", [64, 48], ids=["of the same dimension", "of another dimension"])
+@pytest.mark.parametrize(
+    "dimension",
+    [pytest.param(64, id="of the same dimension", marks=pytest.mark.long), pytest.param(48, id="of another dimension")],
+)
 def test_another_embedder(site: Site, dimension: int) -> None:
     before = {match["event_id"] for match in site.said("match")}
     site.to_the_end(dimension=dimension)
@@ -137,6 +141,7 @@ def test_another_embedder(site: Site, dimension: int) -> None:
     assert site.said("gap") == []
 
 
+@pytest.mark.long
 def test_a_camera_is_taken_out(site: Site) -> None:
     site.raw["cameras"] = [camera for camera in site.raw["cameras"] if camera["id"] != "market"]
     site.raw["links"] = [x for x in site.raw["links"] if "market" not in (x["from_camera"], x["to_camera"])]

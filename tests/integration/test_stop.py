@@ -133,6 +133,7 @@ def test_while_the_disk_hangs(tmp_path, start, silence):
     assert "stopping without the last steps on the disk" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.long
 def test_while_it_waits_for_a_broker_to_take_the_rest(tmp_path, start):
     raw = raw_config(Play(seconds=60, speed=None), tmp_path / "s.db", {"host": "127.0.0.1", "port": free_port()})
     process = start(raw)

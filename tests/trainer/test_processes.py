@@ -59,6 +59,7 @@ def losses(tmp_path, prepare, changes):
     return found
 
 
+@pytest.mark.long
 def test_a_shallow_network_with_plain_steps_has_the_losses_of_one_process(tmp_path):
     """In single precision, the share of a process being one group of batch norm."""
     found = losses(tmp_path, losses_only, shallow(small_onnx(tmp_path / "small.onnx")))

@@ -202,8 +202,11 @@ def parsed(root, cache, **changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"guard": 0.1, "update": "hardest"}, {"update": "sequential"}],
-    ids=["default", "hardest", "sequential"],
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"guard": 0.1, "update": "hardest"}, id="hardest", marks=pytest.mark.long),
+        pytest.param({"update": "sequential"}, id="sequential", marks=pytest.mark.long),
+    ],
 )
 def test_a_run_and_the_same_run_resumed_inside_an_epoch(changes, tmp_path, monkeypatch):
     chosen = parsed(write_market(tmp_path / "crops"), tmp_path / "cache", **changes)

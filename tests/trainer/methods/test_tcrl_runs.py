@@ -58,10 +58,13 @@ def same_networks(first, second):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"hcl": "mean", "pcl_whole": 0, "weight_temperature": 0.8, "cluster_update": "sequential"},
+        pytest.param({}, id="default"),
+        pytest.param(
+            {"hcl": "mean", "pcl_whole": 0, "weight_temperature": 0.8, "cluster_update": "sequential"},
+            id="alternatives",
+            marks=pytest.mark.long,
+        ),
     ],
-    ids=["default", "alternatives"],
 )
 def test_a_run_and_the_same_run_resumed_inside_its_second_epoch(crops, tmp_path, monkeypatch, changes):
     chosen = parsed(crops, tmp_path / "cache", **changes)
@@ -81,6 +84,7 @@ def test_a_run_and_the_same_run_resumed_inside_its_second_epoch(crops, tmp_path,
     assert not torch.equal(whole["part"], whole["whole"])
 
 
+@pytest.mark.long
 def test_without_its_terms_it_is_cluster_contrast(crops, tmp_path):
     nothing = {"hcl_whole": 0, "hcl_part": 0, "pcl_whole": 0, "pcl_part": 0}
     plain = {"weight_temperature": None, "cluster_update": "sequential"}

@@ -71,7 +71,7 @@ def test_timm_networks_train_and_come_back_from_the_model_file(backbone, tmp_pat
     assert torch.equal(loaded.network(images), network.eval()(images))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_compiled_trunk_takes_the_same_step(tmp_path):
     settings = ModelSettings(backbone="onnx", weights=small_onnx(tmp_path / "small.onnx"), ghost_group=4)
