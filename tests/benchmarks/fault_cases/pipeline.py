@@ -149,6 +149,7 @@ class _Listener:
         self.letterhead = Letterhead("site", "node", "1")
         self.held: list[Any] = []
         self.states: list[tuple[str, str | None]] = []
+        self.counters: dict[str, int] = {}
 
     def hold(self, message: Any) -> None:
         self.held.append(message)
