@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,20 +93,15 @@ class Store:
         """Write parts (None deletes) and queue messages, all or nothing. Messages queued or sent before are skipped."""
         if not parts and not rows:
             return
-        now_s, added, added_bytes = self._ages.now_s(), 0, 0
-        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+        with self._queueing() as (write, queue):
             for key, value in parts.items():
                 if value is None:
                     write("DELETE FROM parts WHERE key = ?", (key,))
                 else:
                     write("INSERT OR REPLACE INTO parts VALUES (?, ?)", (key, value))
             for row in rows:
-                if _queue(write, row, now_s):
-                    added, added_bytes = added + 1, added_bytes + len(row.payload)
+                queue(row)
             write("INSERT OR REPLACE INTO meta VALUES ('age', ?)", (self._ages.stored(),))
-        self._count(added, added_bytes)
-        if added:
-            self.wake.set()
 
     def pending(self, limit: int, after_id: int = 0) -> list[Pending]:
         """The oldest unsent rows with a larger id, in the order they were queued."""
@@ -132,14 +127,12 @@ class Store:
 
     def put_aside(self, ids: Iterable[int], reason: str, gap: Callable[[Shed], Row]) -> Shed | None:
         """Take rows that the broker does not take out of the outbox; `gap` is queued as their account."""
-        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+        with self._queueing() as (write, queue):
             shed, size = aside.put(write, ids, reason, self._ages.wall_ahead_s())
             if shed is None:
                 return None
-            row = gap(shed)
-            _queue(write, row, self._ages.now_s())
-        self._count(1 - sum(shed.counts.values()), len(row.payload) - size)
-        self.wake.set()
+            queue(gap(shed))
+        self._count(-sum(shed.counts.values()), -size)
         return shed
 
     def time_s(self) -> float:
@@ -170,9 +163,8 @@ class Store:
         too_old = oldest_s is not None and oldest_s > limits.outbox_max_age_s
         if self._bytes <= limits.outbox_max_bytes and not too_old:
             return None
-        now_s = self._ages.now_s()
-        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
-            victims = shedding.too_old(write, now_s - limits.outbox_max_age_s)
+        with self._queueing() as (write, queue):
+            victims = shedding.too_old(write, self._ages.now_s() - limits.outbox_max_age_s)
             excess_bytes = self._bytes - shedding.total_bytes(victims) - limits.outbox_max_bytes
             if excess_bytes > 0:
                 victims += shedding.least_valuable(write, excess_bytes + limits.outbox_max_bytes // 10, victims)
@@ -182,9 +174,8 @@ class Store:
             shed = shedding.account(victims, reason, self._ages.wall_ahead_s())
             for victim in victims:
                 write("DELETE FROM outbox WHERE id = ?", (victim.id,))
-            row = gap(shed)
-            _queue(write, row, now_s)
-        self._count(1 - len(victims), len(row.payload) - shedding.total_bytes(victims))
+            queue(gap(shed))
+        self._count(-len(victims), -shedding.total_bytes(victims))
         return shed
 
     def set_aside(self, parts: Mapping[str, str], gap: Callable[[Shed], Row]) -> dict[str, int]:
@@ -194,23 +185,20 @@ class Store:
         now_s = self._clock.wall()
         reason = f"stored state could not be read, and begins anew: {next(iter(parts.values()))}"
         row = gap(Shed(dict(counts), now_s, now_s, reason[:LONGEST_REASON]))
-        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+        with self._queueing() as (write, queue):
             for key, why in parts.items():
                 unreadable.keep(write, now_s, why, "SELECT key, value FROM parts WHERE key = ?", key)
                 write("DELETE FROM parts WHERE key = ?", (key,))
-            added = _queue(write, row, self._ages.now_s())
-        self._count(added, len(row.payload) * added)
-        self.wake.set()
+            queue(row)
         return dict(counts)
 
     def say_losses(self, gap: Callable[[Shed], Row]) -> list[Shed]:
         """What a damaged file cost, since it was last asked; `gap` publishes it, in the transaction that forgets it."""
-        with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+        with self._queueing() as (write, queue):
             losses = [Shed(**loss) for loss in unreadable.losses(write)]
-            rows = [gap(loss) for loss in losses]
-            added = [row for row in rows if _queue(write, row, self._ages.now_s())]
+            for loss in losses:
+                queue(gap(loss))
             write("DELETE FROM meta WHERE key = ?", (LOSSES,))
-        self._count(len(added), sum(len(row.payload) for row in added))
         return losses
 
     def close(self) -> None:
@@ -241,6 +229,26 @@ class Store:
                 unreadable.keep(write, now_s, lost.reason, "SELECT topic, payload FROM outbox WHERE id = ?", row_id)
                 write("DELETE FROM outbox WHERE id = ?", (row_id,))
             unreadable.note(write, lost)
+
+    @contextmanager
+    def _queueing(self) -> Iterator[tuple[shedding.Write, Callable[[Row], None]]]:
+        """A transaction, and what queues a row in it. Rows are counted before anybody can read them: whoever sent one
+        must not find a depth of zero while it waits."""
+        queued: list[int] = []
+
+        def queue(row: Row) -> None:
+            if _queue(write, row, self._ages.now_s()):
+                queued.append(len(row.payload))
+                self._count(1, len(row.payload))
+
+        try:
+            with plain_errors(self.path), self._commit_lock, transaction(self._writer) as write:
+                yield write, queue
+        except BaseException:
+            self._count(-len(queued), -sum(queued))
+            raise
+        if queued:
+            self.wake.set()
 
     def _count(self, rows: int, size: int) -> None:
         with self._count_lock:

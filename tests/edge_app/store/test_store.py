@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
@@ -49,6 +50,30 @@ def test_rows_come_out_in_order_once_and_are_gone_when_sent(store):
     assert (store.depth(), store.depth_bytes()) == (1, 100)
     store.mark_sent([2, 2, 77])
     assert (store.depth(), store.depth_bytes(), store.oldest_unsent_s()) == (0, 0, None)
+
+
+def test_a_row_that_can_be_read_is_counted(store):
+    """A publisher that sends what it reads must not take the outbox for empty before the commit has returned."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    writer = threading.Thread(target=lambda: [store.commit({}, [row(number)]) for number in range(300)])
+    try:
+        writer.start()
+        uncounted = 0
+        while writer.is_alive():
+            readable = len(store.pending(300))
+            uncounted += store.depth() < readable
+    finally:
+        sys.setswitchinterval(interval_s)
+        writer.join()
+    assert (uncounted, store.depth()) == (0, 300)
+
+
+def test_a_commit_that_fails_counts_nothing(store):
+    store.commit({}, [row(1)])
+    with pytest.raises(StoreError):
+        store.commit({}, [row(2), row(3, kind=None)])  # no row without a kind
+    assert (store.depth(), store.depth_bytes(), len(store.pending(9))) == (1, 100, 1)
 
 
 def test_an_event_queued_or_sent_before_is_not_queued_again(store):
