@@ -1,13 +1,10 @@
 """A world of kills: nodes that are killed at random moments, a broker that is, and what a witness heard of them.
 
-Simulated sites at detections fidelity. Most of a short life would go into importing libraries; so four lives of five
-are forks of a process that has imported them, and run the same command. Every fifth life, the last one and those of the
-unbroken runs are the command line itself. Two nodes are killed side by side, one for each core.
+Simulated sites at detections fidelity. Lives are forks, see `forked.py`; every fifth, which is killed while it starts,
+is the command line itself. Two nodes are killed side by side, one for each core.
 """
 
 import contextlib
-import multiprocessing
-import os
 import random
 import signal
 import sqlite3
@@ -19,9 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import forked
 import yaml
 
-from edge_app.__main__ import main
 from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
 from edge_app.contract.envelope import Envelope
 from edge_app.contract.messages import Match, NodeState, Revision
@@ -33,21 +30,6 @@ SECONDS = 180.0  # of capture time
 SPEED = 4.0
 START_LIMIT_S = 60.0
 ENVELOPE = {*Envelope.model_fields, *Envelope.model_computed_fields, "message"}
-
-IMPORTED = """
-    edge_app.app edge_app.__main__ edge_app.sources.simulated edge_app.simulation.detections
-    trackers scipy.optimize paho.mqtt.client yaml
-"""
-FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(IMPORTED.split())
-
-
-def edge_app(arguments: list[str], log: Path) -> None:
-    """The command in a process that has been forked."""
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["edge-app", *arguments]
-    main()
 
 
 class Node:
@@ -63,10 +45,10 @@ class Node:
             raw["aggregate"] = {"interval_s": 30, "settle_s": 5, "republish_s": 5}
             path.write_text(yaml.safe_dump(raw | {"site": name, "node": name}))
 
-    def start(self, speed: float | None = None) -> subprocess.Popen:
-        command = [sys.executable, "-m", "edge_app", *self._arguments(speed)]
+    def start(self, speed: float | None = None, popen=forked.Popen):
+        command = [sys.executable, "-m", "edge_app", "run", "--config", str(self._configs[speed])]
         with self._log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log)
+            return popen(command, stdout=log, stderr=log)
 
     def be_killed(self, times: int, chance: random.Random) -> Counter:
         """Returns how often it was killed while `starting`, `running` and `stopping`, and how often it came to an end
@@ -81,7 +63,7 @@ class Node:
 
     def _starting(self, chance: random.Random) -> str:
         """The command line, killed somewhere in its first three seconds."""
-        process = self.start(SPEED)
+        process = self.start(SPEED, subprocess.Popen)
         time.sleep(chance.uniform(0.0, 3.0))
         end = "over" if process.poll() is not None else "starting"
         process.kill()
@@ -89,31 +71,26 @@ class Node:
         return end
 
     def _running(self, chance: random.Random, asked_first: bool) -> str:
-        """A fork, killed between 0.1 and 1.5 s after it has come further than the life before; or asked to stop then,
+        """Killed between 0.1 and 1.5 s after it has come further than the life before; or asked to stop then,
         and killed while it does."""
         before = self._progress()
-        process = FORK.Process(target=edge_app, args=(self._arguments(SPEED), self._log))
-        process.start()
+        process = self.start(SPEED)
         try:
             until_s = time.monotonic() + START_LIMIT_S
-            while self._progress() == before and process.is_alive():
+            while self._progress() == before and process.poll() is None:
                 assert time.monotonic() < until_s, f"{self.name}: no step in {START_LIMIT_S} s:\n{self.log()[-3000:]}"
                 time.sleep(0.02)
             time.sleep(chance.uniform(0.1, 1.5))
-            if not process.is_alive():
+            if process.poll() is not None:
                 return "over"
             if not asked_first:
                 return "running"
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGTERM)
-            process.join(chance.uniform(0.0, 0.4))
-            return "stopping" if process.is_alive() else "stopped"
+            process.terminate()
+            time.sleep(chance.uniform(0.0, 0.4))
+            return "stopping" if process.poll() is None else "stopped"
         finally:
             process.kill()
-            process.join()
-
-    def _arguments(self, speed: float | None) -> list[str]:
-        return ["run", "--config", str(self._configs[speed])]
+            process.wait()
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")

@@ -10,11 +10,12 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
+import forked
 import pytest
 import yaml
 
@@ -51,13 +52,13 @@ class Site:
         self.raw = raw_config(Play(seed=7, seconds=SECONDS, speed=SPEED), self.store, MQTT)
         self.log = ""
 
-    def start(self, *, speed: float | None = None, dimension: int | None = None) -> subprocess.Popen:
+    def start(self, *, speed: float | None = None, dimension: int | None = None) -> forked.Popen:
         path = self._folder / "site.yaml"
         path.write_text(yaml.safe_dump(self.raw | {"ticks": {"mode": "lockstep", "speed": speed}}))
         command = [sys.executable, "-m", "edge_app"]
         if dimension is not None:
             command = [sys.executable, "-c", OTHER_EMBEDDER, str(dimension)]
-        return subprocess.Popen([*command, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True)
+        return forked.Popen([*command, "run", "--config", str(path)], stderr=PIPE, text=True)
 
     def cut(self) -> None:
         """Run until the middle of the recording, and die there."""
