@@ -196,9 +196,9 @@ def assert_same_aggregates(killed: dict[tuple, dict[str, Any]], unbroken: dict[t
 
 
 def restart_until_done(broker, futures: list[Future], chance: random.Random) -> Counter:
-    """Stop or kill the broker every few seconds and start it again; returns how often each."""
+    """Stop or kill the broker every second or three and start it again; returns how often each."""
     ends: Counter = Counter()
-    while wait(futures, timeout=chance.uniform(2.0, 8.0)).not_done:
+    while wait(futures, timeout=chance.uniform(0.5, 4.0)).not_done:
         how = chance.choice(("stop", "kill"))
         getattr(broker, how)()
         ends[f"broker {how}"] += 1

@@ -51,7 +51,7 @@ def test_why_nothing_was_matched(tmp_path):
         ({"links": far}, "nobody had left a linked camera within the link's travel times"),
         ({"crops": {"minimum_side_px": 5000}}, "it has no embedding: it is never 5000 px wide and high"),
     ):
-        said, messages = replayed(tmp_path, **changes)
+        said, messages = replayed(tmp_path, 30.0, **changes)
         assert said.startswith("0 of "), said
         assert expected in said
         assert not of(messages, "match")

@@ -207,10 +207,10 @@ def test_a_simulated_camera_bears_the_name_it_has_in_its_world():
 @pytest.mark.parametrize(
     ("name", "count", "size", "fps"),
     [
-        ("terrace1-c0.mp4", 3000, (360, 288), 25),
+        pytest.param("terrace1-c0.mp4", 3000, (360, 288), 25, marks=pytest.mark.long),
         ("car-detection.mp4", 377, (768, 432), 12.5),
         ("people-detection.264", 596, (768, 432), 24),
-        ("traffic.mp4", 925, (1280, 720), 30),
+        pytest.param("traffic.mp4", 925, (1280, 720), 30, marks=pytest.mark.long),
     ],
 )
 def test_real_clips(shared_data, name, count, size, fps):
