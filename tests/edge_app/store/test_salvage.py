@@ -17,6 +17,7 @@ from edge_app.contract.envelope import uuid7
 from edge_app.delivery.outgoing import Letterhead, gap_row
 from edge_app.errors import StoreDamagedError, StoreError, StoreRefusedError
 from edge_app.store import salvage, tables
+from edge_app.store.opening import check_store
 from edge_app.store.parts import sealed
 from edge_app.store.rows import Row, Shed
 from edge_app.store.store import Store
@@ -290,7 +291,7 @@ def test_a_changed_message_is_set_aside_and_its_loss_is_said(path: Path) -> None
     assert (topics, parts) == (unsent() - {"t/30", "t/31", "t/32", "t/33"}, PARTS)
     assert [loss.counts for loss in losses] == [{"match": 3, "mash": 1}]
     with closing(sqlite3.connect(path)) as database:
-        kept = database.execute("SELECT key, reason FROM unreadable").fetchall()
+        kept = database.execute("SELECT key, reason FROM aside").fetchall()
     assert [key for key, _ in kept] == ["t/30", "t/31", "t/99999", "t/33"]
 
 
@@ -301,10 +302,10 @@ def test_parts_set_aside_are_kept_bounded_and_said(tmp_path: Path) -> None:
     assert store.load() == {"other": b"1"}
     (said,) = store.pending(9)
     assert (said.kind, b'"group/of":1500' in said.payload, b"no use" in said.payload) == ("gap", True, True)
-    assert store._writer.execute("SELECT count(*) FROM unreadable").fetchone() == (1000,)
+    assert store._writer.execute("SELECT count(*) FROM aside").fetchone() == (1000,)
     store.commit({f"big/{i}": bytes(3_000_000) for i in range(8)})
     store.set_aside({f"big/{i}": "it is large" for i in range(8)}, gap)
-    assert store._writer.execute("SELECT count(*), sum(length(value)) FROM unreadable").fetchone() == (5, 15_000_000)
+    assert store._writer.execute("SELECT count(*), sum(length(value)) FROM aside").fetchone() == (5, 15_000_000)
     store.close()
 
 
@@ -360,7 +361,7 @@ def test_a_store_of_version_1_is_opened_and_its_messages_are_sent(tmp_path: Path
     path = tmp_path / "s.db"
     with closing(sqlite3.connect(path)) as database, database:
         for statement in tables.STATEMENTS:
-            if not statement.strip().startswith(("CREATE TABLE unreadable", "CREATE TABLE aside")):
+            if statement != tables.ASIDE:
                 database.execute(statement.replace("checksum INTEGER", "").replace("payload BLOB,", "payload BLOB"))
         database.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
         database.execute("PRAGMA user_version = 1")
@@ -374,3 +375,35 @@ def test_a_store_of_version_1_is_opened_and_its_messages_are_sent(tmp_path: Path
     assert store.boot_id == "abc.5"
     assert [one.topic for one in store.pending(9)] == ["t/0", "t/2"]
     store.close()
+
+
+BOTH = """
+DROP TABLE aside;
+CREATE TABLE unreadable (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, key TEXT NOT NULL, reason TEXT NOT NULL, value BLOB
+);
+CREATE TABLE aside (
+    id INTEGER PRIMARY KEY, event_id TEXT NOT NULL, kind TEXT NOT NULL, topic TEXT NOT NULL,
+    queued_at_s REAL NOT NULL, payload BLOB NOT NULL, reason TEXT NOT NULL
+);
+INSERT INTO unreadable VALUES (7, 1790000000.0, 'tracks/north', 'bits flipped', x'00ff');
+INSERT INTO aside VALUES (3, 'e-3', 'match', 't/3', 5.0, x'7b7d', 'too large'),
+    (9, 'e-9', 'gap', 't/9', 6.0, x'7b7d', 'no');
+"""
+
+
+def test_a_store_with_two_tables_of_what_is_put_aside_has_one(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(BOTH)
+    for _ in range(2):
+        Store(path).close()
+        with closing(sqlite3.connect(path)) as database:
+            kept = database.execute("SELECT key, reason, value FROM aside ORDER BY id").fetchall()
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            (youngest_s,) = database.execute("SELECT max(at_s) FROM aside").fetchone()
+        assert kept == [("t/3", "too large", b"{}"), ("t/9", "no", b"{}"), ("tracks/north", "bits flipped", b"\0\xff")]
+        assert names == {"parts", "meta", "outbox", "aside", "sqlite_sequence"}
+        assert isinstance(youngest_s, float)
+    assert check_store(path).endswith("3 put aside")
