@@ -24,8 +24,8 @@ from edge_app.sources.settings import CameraSettings
 from tests.benchmarks.endurance_cameras import INPUT
 from tests.benchmarks.fault_case import Case
 from tests.edge_app.sources.conftest import Yard, frame_of, write_video
-from tests.edge_app.sources.test_live import Fast, Hurried
-from tests.edge_app.sources.test_video import damaged, turned_clip
+from tests.edge_app.sources.live_cameras import Fast, Hurried
+from tests.edge_app.sources.made_up_clips import damaged, turned_clip
 from tests.integration.odd_cameras import OddCamera
 from tests.tiny_onnx import TinyOnnx
 
