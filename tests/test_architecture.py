@@ -51,6 +51,11 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     )
 
 
+def test_files_of_tests_stay_small_too() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert not {name: n for name, n in lengths.items() if n > LINES}
+
+
 def test_every_module_says_what_it_is_for() -> None:
     silent = [
         name_of(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 
 from edge_app.meter import Meter
@@ -55,9 +55,10 @@ class Perception:
             views, rows = list(compress(views, good)), rows[good]
         with self.meter.stage("tracklets"):
             self.builder.add_views(views, rows)
+            views = [replace(view, track=self.builder.passage_of(view.track)) for view in views]
             expired = self.bank.expire(now)
             self.selector.forget(expired)
-            tracklets = self.builder.close([*ended, *expired])
+            tracklets = self.builder.close([*ended, *expired]) + self.builder.give_up(now)
         return views, tracklets
 
     def end(self) -> list[Tracklet]:

@@ -184,7 +184,7 @@ def test_every_part_of_the_state_is_spoiled(site: Site) -> None:
     assert sum(gap["counts"].values()) == len(parts) - 2  # tracks and looks are nothing without the tracklets
     assert "unreadable and begun anew" in site.log
     with site.database() as database:
-        assert database.execute("SELECT count(*) FROM unreadable").fetchone()[0] == min(len(parts) - 2, 1000)
+        assert database.execute("SELECT count(*) FROM aside").fetchone()[0] == min(len(parts) - 2, 1000)
     assert len(site.said("match")) > before + 20
 
 

@@ -50,8 +50,8 @@ def test_extreme_durations_stay_in_the_table():
 
 def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     health = Health(["north", "south"], disk=store.path.parent)
-    assert health.see("north", "ok", None, status(dropped=10, corrupt=4, falls=2))
-    assert not health.see("north", "ok", None, status(dropped=10, corrupt=4, falls=2))
+    assert health.see("north", ("ok", None), status(dropped=10, corrupt=4, falls=2))
+    assert not health.see("north", ("ok", None), status(dropped=10, corrupt=4, falls=2))
     health.stands_at("put_aside", 7)
     for _ in range(5):
         health.processed(["north"])
@@ -80,7 +80,7 @@ def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
 
 def test_prometheus_reads_the_same_numbers(store):
     health = Health(["north"])
-    health.see("north", "ok", None, status())
+    health.see("north", ("ok", None), status())
     health.processed(["north"])
     health.took("detect", 0.01)
     health.count("crops_shed", 3)

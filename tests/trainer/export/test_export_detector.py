@@ -22,7 +22,8 @@ from edge_app.contract.bundle import read_bundle  # noqa: E402
 from edge_app.contract.model import ModelManifest  # noqa: E402
 from edge_app.contract.preprocess import InputSpec  # noqa: E402
 from edge_app.contract.signature import read_public_key  # noqa: E402
-from edge_app.perception.detect import COCO_NAMES, DetectorSettings, open_detector  # noqa: E402
+from edge_app.perception.class_names import COCO_NAMES  # noqa: E402
+from edge_app.perception.detect import DetectorSettings, open_detector  # noqa: E402
 from edge_app.runtime.bundles import unpack  # noqa: E402
 from trainer.checkpoint import save_model  # noqa: E402
 from trainer.cli import app  # noqa: E402
