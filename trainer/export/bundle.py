@@ -63,6 +63,7 @@ def manifest_of(
         precision=chosen.precision,
         precision_reason=exported.reason[:2000],
         gates=exported.gates,
+        judgement=chosen.judgement,
         float_layers=tuple(layer[:300] for layer in chosen.float_layers),
         sensitivity=chosen.sensitivity,
         histograms={f"{chosen.precision}_against_fp32": histogram(chosen.comparison.cosines)},

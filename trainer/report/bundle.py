@@ -83,6 +83,7 @@ def _model(name: str, model: BundledModel) -> list[str]:
     found = [
         f"{name}: {model.precision}, because {model.precision_reason}",
         f"  version {model.model.version}, input {size.width_px}×{size.height_px} {size.channel_order}",
+        *_judged(model),
         *(f"  {gate.name}: {_verdict(gate.value, gate.limit, gate.passed)}" for gate in model.gates),
     ]
     if model.calibration is not None:
@@ -93,6 +94,13 @@ def _model(name: str, model: BundledModel) -> list[str]:
     for layer in sorted(model.sensitivity, key=lambda layer: -model.sensitivity[layer])[:WORST]:
         found.append(f"  alone in INT8, {layer} costs {model.sensitivity[layer]:.2e}")
     return found
+
+
+def _judged(model: BundledModel) -> list[str]:
+    """What the gate looked at, where the bundle says it."""
+    if model.judgement is None:
+        return []
+    return [f"  {'judged by' if model.judgement.enough else 'not judged:'} {model.judgement.by}"]
 
 
 def _verdict(value: float, limit: float, passed: bool) -> str:
