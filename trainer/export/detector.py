@@ -26,6 +26,7 @@ from trainer.export import ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.quantize import Ranges, quantize
 from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision, own_average_precision
+from trainer.models.licence import UNKNOWN
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -196,9 +197,9 @@ def describe(pixels: NDArray[np.uint8], frames: Path) -> Calibration:
 
 def bundled(exported: ExportedDetector) -> BundledModel:
     """What the bundle's manifest says about it; the digest is filled in when the bundle is written."""
-    chosen = exported.chosen
+    chosen, described = exported.chosen, exported.source.manifest
     return BundledModel(
-        model=exported.source.manifest,
+        model=described.model_copy(update={"licence_note": described.licence_note or UNKNOWN}),
         precision=chosen.precision,
         precision_reason=exported.reason[:2000],
         gates=exported.gates,
