@@ -9,7 +9,6 @@ Cost law: queries·rows·D multiply-adds.
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ QUERY_BLOCK = 16_384  # rows searched at once: large enough for BLAS, small enou
 CHUNK_BYTES = 2 << 30  # of features on the GPU: a million rows of 512 numbers
 SMALLEST_CHUNK_BYTES = 64 << 20
 WORK_BYTES = 1 << 30  # on the GPU, for faiss
+_said: set[str] = set()
 
 
 class Index(Protocol):
@@ -63,7 +63,7 @@ def exact_search(queries: Floats, features: Floats, k: int, *, gpu: bool = True)
             if (device := gpu_here()) is not None:
                 return search_on(device, queries, features, k)
         except RuntimeError as error:  # all that faiss raises
-            _say(f"neighbours are searched on the processor, for the GPU refused: {str(error).splitlines()[0]}")
+            _say("the GPU refused", str(error).splitlines()[0])
     best = _empty(len(queries), k)
     for block in _blocks(len(queries)):
         best[0][block], best[1][block] = faiss.knn(queries[block], features, k, metric=faiss.METRIC_INNER_PRODUCT)
@@ -93,24 +93,24 @@ def gpu_here() -> Gpu | None:
     return FaissGpu(torch.cuda.current_device())
 
 
-@functools.cache
 def _faiss_sees_one() -> bool:
-    """Where torch alone sees a GPU that is said, once."""
+    """Where torch alone sees a GPU, that is said."""
     built = hasattr(faiss, "StandardGpuResources")
     if built and faiss.get_num_gpus():
         return True
     if torch.cuda.is_available():
-        reason = (
-            "sees none" if built else "is built without: install crosslane[trainer-gpu] instead of crosslane[trainer]"
+        advice = (
+            "it sees none" if built else "it is built without: install crosslane[trainer-gpu], not crosslane[trainer]"
         )
-        _say(f"neighbours are searched on the processor: torch sees a GPU, but faiss {reason}")
+        _say("torch sees a GPU, but faiss does not", advice)
     return False
 
 
-@functools.cache
-def _say(line: str) -> None:
-    """Once, on the standard error unless the program has a log."""
-    logging.getLogger("trainer").warning(line)
+def _say(what: str, why: str) -> None:
+    """One line in the life of this process, however often and for whatever reasons it happens: every epoch searches."""
+    if what not in _said:
+        _said.add(what)
+        logging.getLogger("trainer").warning(f"neighbours are searched on the processor: {what} ({why})")
 
 
 def _in_chunks(gpu: Gpu, queries: Floats, features: Floats, k: int, rows: int) -> Found:

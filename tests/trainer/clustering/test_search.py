@@ -32,7 +32,9 @@ class SmallGpu:
 
     def hold(self, features):
         if len(features) > self.room:
-            raise RuntimeError("Error in virtual void* StandardGpuResourcesImpl::allocMemory: out of memory\nat line 7")
+            raise RuntimeError(
+                f"Error in StandardGpuResourcesImpl::allocMemory: out of memory, {len(features)} rows\nat 7"
+            )
         self.held.append(len(features))
         index = faiss.IndexFlatIP(features.shape[1])
         index.add(features)
@@ -45,11 +47,7 @@ def small(monkeypatch):
     monkeypatch.setattr(search, "QUERY_BLOCK", 64)
     monkeypatch.setattr(search, "CHUNK_BYTES", 512 * DIMENSION * 4)
     monkeypatch.setattr(search, "SMALLEST_CHUNK_BYTES", 32 * DIMENSION * 4)
-    for said in (search._say, search._faiss_sees_one):
-        said.cache_clear()
-    yield
-    for said in (search._say, search._faiss_sees_one):
-        said.cache_clear()
+    monkeypatch.setattr(search, "_said", set())
 
 
 @pytest.mark.parametrize(
@@ -88,24 +86,25 @@ def test_neighbours_come_from_the_gpu(monkeypatch):
 
 def test_where_a_gpu_refuses_the_processor_searches_and_one_line_says_so(monkeypatch, caplog):
     features = unit(ROWS)
-    monkeypatch.setattr(search, "gpu_here", lambda: SmallGpu(31))
+    rooms = iter((31, 30))
+    monkeypatch.setattr(search, "gpu_here", lambda: SmallGpu(next(rooms)))
     with caplog.at_level(logging.WARNING):
         first, second = (nearest(features, K) for _ in range(2))
     np.testing.assert_array_equal(first, nearest(features, K, NeighbourSettings(gpu=False)))
     np.testing.assert_array_equal(first, second)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("neighbours are searched on the processor, for the GPU refused: ")
-    assert line.endswith("out of memory")
+    assert line.startswith("neighbours are searched on the processor: the GPU refused (")
+    assert line.endswith("out of memory, 32 rows)")
 
 
 @pytest.mark.parametrize(
     ("library", "torch_sees_one", "said"),
     [
-        (SimpleNamespace(), True, "but faiss is built without: install crosslane[trainer-gpu]"),
+        (SimpleNamespace(), True, "it is built without: install crosslane[trainer-gpu]"),
         (
             SimpleNamespace(StandardGpuResources=None, get_num_gpus=lambda: 0),
             True,
-            "torch sees a GPU, but faiss sees none",
+            "torch sees a GPU, but faiss does not (it sees none)",
         ),
         (SimpleNamespace(), False, ""),
     ],
