@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -50,6 +51,8 @@ class TrainSettings(Settings):
     optimiser: OptimiserSettings = OptimiserSettings()
     extraction: ExtractSettings = ExtractSettings()
     """Extraction for clustering and for evaluation."""
+    licence_note: str = Field(default="", max_length=1000)
+    """Terms of the starting weights and of the crops; goes into the model and its bundle."""
     epochs: int = Field(default=50, ge=1)
     """Clusterings."""
     seed: int = Field(default=0, ge=0)
@@ -109,11 +112,24 @@ def parse(content: dict[str, Any], where: str, folder: Path | None = None) -> Tr
 
 
 def differences(first: TrainSettings, second: TrainSettings) -> list[str]:
-    """Keys that differ, as `a.b: old → new`; places of files that do not change the result are left out."""
-    old, new = (_flat(settings.model_dump(mode="json")) for settings in (first, second))
-    free = ("data.cache", "evaluate_every", "checkpoint_steps", "device", "compile")
+    """Keys that differ, as `a.b: old → new`; files are compared by name, what does not change the result not at all."""
+    old, new = (_flat(portable(settings.model_dump(mode="json"))) for settings in (first, second))
+    free = ("data.cache", "licence_note", "evaluate_every", "checkpoint_steps", "device", "compile")
     keys = [key for key in old | new if key not in free and old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys]
+
+
+def portable(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings as they travel: of a file or folder the name alone, nothing of the machine that it lay on."""
+    values = copy.deepcopy(values)
+    for key, _ in filter(lambda each: Path in each[1], keys_of(TrainSettings)):
+        *groups, last = key.split(".")
+        place: Any = values
+        for group in groups:
+            place = place.get(group) if isinstance(place, dict) else None
+        if isinstance(place, dict) and isinstance(place.get(last), str):
+            place[last] = Path(place[last]).name
+    return values
 
 
 def set_value(content: dict[str, Any], override: str) -> None:

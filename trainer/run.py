@@ -27,6 +27,7 @@ from trainer.measure import Embed, measure, with_network
 from trainer.methods import table
 from trainer.models.average import Average
 from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
+from trainer.models.licence import licence_of
 from trainer.parallel import Processes
 from trainer.report.run import Finished, write_run
 from trainer.runlog import RunLog, commit_of, progress, read_log
@@ -130,7 +131,7 @@ class Session:
         """Write a checkpoint (first process only)."""
         if self.processes.first:
             state = Checkpoint(
-                settings=self.plain_settings,
+                settings=config.portable(self.plain_settings),
                 commit=self.commit,
                 network=self.method.trained().state_dict(),
                 optimiser=self.optimiser.state_dict(),
@@ -197,7 +198,9 @@ class Session:
 
     def _save_model(self, name: str) -> None:
         if self.processes.first:
-            model = Model(self.network, self.settings.data.input, self.plain_settings, self.commit)
+            settings = self.settings
+            plain, terms = config.portable(self.plain_settings), licence_of(settings.licence_note, settings.model)
+            model = Model(self.network, settings.data.input, plain, self.commit, terms)
             checkpoint.save_model(self.folder / name, model)
 
     def _take_up(self, before: Checkpoint) -> None:
@@ -244,9 +247,7 @@ def _to_resume(settings: config.TrainSettings, folder: Path, resume: bool) -> Ch
     if not path.exists():
         return None
     before = checkpoint.load(path)
-    here = Path.cwd()  # version 0.1 wrote relative paths into checkpoints
-    old, new = (config.parse(values, str(path), here) for values in (before.settings, settings.model_dump(mode="json")))
-    changed = config.differences(old, new)
+    changed = config.differences(config.parse(before.settings, str(path)), settings)
     if changed:
         raise ConfigurationError([*changed, "a run goes on with the settings it began with"], f"{path} --resume")
     return before

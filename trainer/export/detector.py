@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import BundledModel, Calibration, Gate, Precision
+from edge_app.contract.bundle_manifest import BundledModel, Calibration, Gate, Judgement, Precision
 from trainer.data.records import spread
 from trainer.detector.frames import Frames, gather
 from trainer.detector.network import Detector, boxes_of, read_detector
@@ -26,6 +26,7 @@ from trainer.export import ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.quantize import Ranges, quantize
 from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision, own_average_precision
+from trainer.models.licence import UNKNOWN
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -42,6 +43,7 @@ class Limits:
 
     map_loss: float = 1.0  # points, of mAP or of the own AP
     found_again: float = 0.95
+    boxes: int = 60  # of the float network; with fewer nothing is judged, as of an embedder's crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Comparison:
     mAP_float: float  # noqa: N815  in percent
     mAP: float  # noqa: N815
     labelled: bool  # else AP against the float network's own boxes, at IoU 0.5
+    boxes: int  # of the float network, that must be found again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +115,17 @@ class Bench:
         found, own = self._boxes(model, self.held), [each.above(SURE) for each in self.float_boxes]
         again = agreement(own, [each.above(WEAK) for each in found])
         if self.held.truth is not None:
-            return Comparison(again, self.float_mean, mean_average_precision(self.held.truth, found).mAP, True)
+            smaller = mean_average_precision(self.held.truth, found).mAP
+            return Comparison(again, self.float_mean, smaller, True, sum(map(len, own)))
         doubtful_too = [each.above(WEAK) for each in self.float_boxes]
-        return Comparison(again, 100.0, own_average_precision(doubtful_too, found, SURE), False)
+        smaller = own_average_precision(doubtful_too, found, SURE)
+        return Comparison(again, 100.0, smaller, False, sum(map(len, own)))
 
     def judge(self, precision: Precision, model: ModelProto) -> Candidate:
         comparison = self.compare(model)
         verdict = gates(comparison, self.limits, f"{precision}_")
-        return Candidate(precision=precision, model=model, gates=verdict, comparison=comparison)
+        about = judgement(comparison, len(self.held), self.limits)
+        return Candidate(precision=precision, model=model, gates=verdict, judgement=about, comparison=comparison)
 
     def quantize(self, ranges: Ranges) -> ModelProto:
         return quantize(self.plain, self.spare.pixels, ranges)
@@ -146,6 +152,16 @@ def gates(comparison: Comparison, limits: Limits, prefix: str = "") -> tuple[Gat
     return (
         Gate(name=f"{prefix}found_again", value=again, limit=limits.found_again, passed=again >= limits.found_again),
         Gate(name=f"{prefix}{name}", value=loss, limit=limits.map_loss, passed=loss <= limits.map_loss),
+    )
+
+
+def judgement(comparison: Comparison, frames: int, limits: Limits) -> Judgement:
+    """What the gate looked at, and whether that is enough."""
+    by = f"{frames:,} held-out frames with {comparison.boxes:,} sure boxes of the float network"
+    by += ", and their labels" if comparison.labelled else ", no labels"
+    enough = comparison.boxes >= limits.boxes
+    return Judgement(
+        pictures=frames, by=by if enough else f"{by}; at least {limits.boxes} boxes are needed", enough=enough
     )
 
 
@@ -181,12 +197,13 @@ def describe(pixels: NDArray[np.uint8], frames: Path) -> Calibration:
 
 def bundled(exported: ExportedDetector) -> BundledModel:
     """What the bundle's manifest says about it; the digest is filled in when the bundle is written."""
-    chosen = exported.chosen
+    chosen, described = exported.chosen, exported.source.manifest
     return BundledModel(
-        model=exported.source.manifest,
+        model=described.model_copy(update={"licence_note": described.licence_note or UNKNOWN}),
         precision=chosen.precision,
         precision_reason=exported.reason[:2000],
         gates=exported.gates,
+        judgement=chosen.judgement,
         float_layers=tuple(layer[:300] for layer in chosen.float_layers),
         sensitivity=chosen.sensitivity,
         calibration=exported.calibration,

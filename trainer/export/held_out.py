@@ -40,7 +40,7 @@ def gather(data: Path, layout: str | None, cache: Path, spec: InputSpec, limit: 
     dataset, cache = layouts.read(data, layout), cache.expanduser()
     if dataset.test is None:
         if len(dataset.train) < 10:
-            raise DataError(f"{data} has {len(dataset.train)} crops; ranges and gate need at least 10, better 500")
+            raise DataError(f"{data} has {len(dataset.train)} crops; ranges need at least 10, a gate that judges 300")
         rows = np.arange(len(dataset.train))
         spare, held = dataset.train.take(rows % 5 != 0), dataset.train.take(rows[::5][spread(len(rows[::5]), limit)])
         own = cached(held, spec, cache)

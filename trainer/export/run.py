@@ -17,7 +17,7 @@ from trainer.export import held_out, ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.onnx import check_against_torch, to_onnx
 from trainer.export.quantize import Ranges, choose, describe, quantize
-from trainer.export.verify import Comparison, Judges, Limits, compare, gates
+from trainer.export.verify import Comparison, Judges, Limits, compare, gates, judgement
 from trainer.onnx_graph.session import rows_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ class Bench:
         rows = rows_of(model, self.held)
         comparison = compare(self.float_rows, rows, self.judges, self.limits)
         verdict = gates(comparison, self.limits, f"{precision}_")
-        return Candidate(precision=precision, model=model, gates=verdict, rows=rows, comparison=comparison)
+        about = judgement(comparison, self.limits)
+        return Candidate(
+            precision=precision, model=model, gates=verdict, judgement=about, rows=rows, comparison=comparison
+        )
 
     def quantize(self, ranges: Ranges) -> ModelProto:
         return quantize(self.plain, self.calibration, ranges)

@@ -75,7 +75,7 @@ def _facts(model: BundledModel) -> dict[str, str]:
     facts["layers left out"] = str(len(model.float_layers))
     if model.calibration is not None:
         facts["calibration"] = f"{model.calibration.images} pictures"
-    return {**facts, "because": model.precision_reason}
+    return {**facts, "because": model.precision_reason, "terms": model.model.licence_note or "not said"}
 
 
 def _model(name: str, model: BundledModel) -> list[str]:
@@ -83,6 +83,8 @@ def _model(name: str, model: BundledModel) -> list[str]:
     found = [
         f"{name}: {model.precision}, because {model.precision_reason}",
         f"  version {model.model.version}, input {size.width_px}×{size.height_px} {size.channel_order}",
+        f"  terms: {model.model.licence_note or 'not said'}",
+        *_judged(model),
         *(f"  {gate.name}: {_verdict(gate.value, gate.limit, gate.passed)}" for gate in model.gates),
     ]
     if model.calibration is not None:
@@ -93,6 +95,13 @@ def _model(name: str, model: BundledModel) -> list[str]:
     for layer in sorted(model.sensitivity, key=lambda layer: -model.sensitivity[layer])[:WORST]:
         found.append(f"  alone in INT8, {layer} costs {model.sensitivity[layer]:.2e}")
     return found
+
+
+def _judged(model: BundledModel) -> list[str]:
+    """What the gate looked at, where the bundle says it."""
+    if model.judgement is None:
+        return []
+    return [f"  {'judged by' if model.judgement.enough else 'not judged:'} {model.judgement.by}"]
 
 
 def _verdict(value: float, limit: float, passed: bool) -> str:
