@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from trainer.data.cache import fit
-from trainer.data.images import list_images, read_image
+from trainer.data.images import read_image
+from trainer.data.listing import list_images
 from trainer.data.records import spread
 from trainer.detector import labels
 from trainer.detector.recordings import frames_of, recordings_of

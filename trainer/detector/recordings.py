@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.contract.screen import LIMITS, Screen, film_of
-from edge_app.contract.yaml import plain
 from trainer.data.records import spread
-from trainer.errors import DataError
+from trainer.errors import DataError, shown
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,7 +31,7 @@ def recordings_of(path: Path) -> list[Path]:
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(
-                f"{plain(path)}: expected a folder, a data.yaml or a recording ({', '.join(sorted(SUFFIXES))})"
+                f"{shown(path)}: expected a folder, a data.yaml or a recording ({', '.join(sorted(SUFFIXES))})"
             )
         return [path]
     return sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES) if path.is_dir() else []
@@ -44,15 +43,15 @@ def frames_of(path: Path, limit: int) -> Iterator[tuple[int, Pixels]]:
     wanted = spread(_length(path), limit).tolist()
     with _opened(path) as (container, film):
         screen, reader = Screen(film), _Reader(container, film)
-        shown = 0
+        given = 0
         for number in wanted:
             picture = reader.at(number)
             if picture is None:
                 break  # the header promises more frames than there are
             yield number, screen.show(picture)
-            shown += 1
-    if not shown:
-        raise DataError(f"{plain(path)}: holds no picture that can be decoded")
+            given += 1
+    if not given:
+        raise DataError(f"{shown(path)}: holds no picture that can be decoded")
 
 
 class _Reader:
@@ -112,9 +111,9 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(f"file:{path}", options=LIMITS) as container:  # else a name with a colon is taken for a protocol
             film = film_of(container)
             if film is None:
-                raise DataError(f"{plain(path)}: holds no video")
+                raise DataError(f"{shown(path)}: holds no video")
             film.thread_type = "AUTO"
             yield container, film
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise DataError(f"{plain(path)}: not a recording that can be decoded, or damaged: {reason}") from None
+        raise DataError(f"{shown(path)}: not a recording that can be decoded, or damaged: {reason}") from None
