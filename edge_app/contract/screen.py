@@ -1,7 +1,7 @@
 """Recordings as a player shows them: which stream is the film, and its pictures turned, with square pixels.
 
 Roadside and trainer decode with the same library (PyAV) and see through this one class, so that they see the same
-picture of the same file. PyAV is imported by those who open files, never here.
+picture of the same file. PyAV is imported only when a film is looked for: readers of messages need none.
 """
 
 from __future__ import annotations
