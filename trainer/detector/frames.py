@@ -6,7 +6,7 @@ them, else every third frame judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from trainer.data.cache import fit
 from trainer.data.images import read_image
-from trainer.data.listing import list_images
+from trainer.data.listing import find_images, reasons_of
 from trainer.data.records import spread
 from trainer.detector import labels
 from trainer.detector.recordings import frames_of, recordings_of
@@ -48,12 +48,20 @@ class Gathered:
     held: Frames
 
 
-def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int, judges: int) -> Gathered:
-    """At most `count` frames to measure ranges on and `judges` others to judge, evenly spread. `DataError` when there
-    are too few or one cannot be read."""
+def gather(
+    path: Path,
+    spec: InputSpec,
+    class_names: tuple[str, ...],
+    count: int,
+    judges: int,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Gathered:
+    """At most `count` frames to measure ranges on and `judges` others to judge, evenly spread; `say` is told what is
+    passed over. `DataError` when there are too few or one cannot be read."""
     known = labels.find(path)
     if known is None:
-        frames = _stack((picture for _, picture in pictures_of(path, count + judges)), spec)
+        frames = _stack((picture for _, picture in pictures_of(path, count + judges, say)), spec)
         _check_enough(path, len(frames))
         judging = np.arange(len(frames)) % JUDGE_EVERY == 0
         spare, held = (_take(frames, np.flatnonzero(rows)) for rows in (~judging, judging))
@@ -70,17 +78,21 @@ def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int
     return Gathered(spare, held)
 
 
-def pictures_of(path: Path, limit: int) -> Iterator[tuple[str, Pixels]]:
+def pictures_of(path: Path, limit: int, say: Callable[[str], None] = lambda line: None) -> Iterator[tuple[str, Pixels]]:
     """Name and picture (H, W, 3) uint8 BGR of at most `limit` frames of a folder of pictures or recordings, or of one
-    recording, evenly spread. `DataError` when there is none, or one cannot be read."""
+    recording, evenly spread; `say` is told what is passed over. `DataError` when there is none, or one cannot be read.
+    """
     files = recordings_of(path)
     if not files:
-        every = list_images(path)
+        found = find_images(path)
+        for line in reasons_of(found.passed_over, path):
+            say(f"left out: {line}")
+        every = found.pictures
         for row in spread(len(every), limit):
             yield every[row].stem, read_image(every[row])
         return
     for file in files:
-        for number, picture in frames_of(file, max(1, limit // len(files))):
+        for number, picture in frames_of(file, max(1, limit // len(files)), say):
             yield f"{file.stem}-{number:06d}", picture
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,9 +37,9 @@ def recordings_of(path: Path) -> list[Path]:
     return sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES) if path.is_dir() else []
 
 
-def frames_of(path: Path, limit: int) -> Iterator[tuple[int, Pixels]]:
+def frames_of(path: Path, limit: int, say: Callable[[str], None] = lambda line: None) -> Iterator[tuple[int, Pixels]]:
     """Number and picture (H, W, 3) uint8 BGR of at most `limit` evenly spread frames of one recording. Frames that
-    cannot be decoded are passed over; `DataError` when it is no recording, or none can."""
+    cannot be decoded are passed over, and `say` is told; `DataError` when it is no recording, or none can."""
     wanted = spread(_length(path), limit).tolist()
     with _opened(path) as (container, film):
         screen, reader = Screen(film), _Reader(container, film)
@@ -50,6 +50,8 @@ def frames_of(path: Path, limit: int) -> Iterator[tuple[int, Pixels]]:
                 break  # the header promises more frames than there are
             yield number, screen.show(picture)
             given += 1
+    if reader.lost or given < len(wanted):
+        say(f"{shown(path)}: {given} of {len(wanted)} frames, {reader.lost} damaged packets or pictures passed over")
     if not given:
         raise DataError(f"{shown(path)}: holds no picture that can be decoded")
 
@@ -59,7 +61,8 @@ class _Reader:
 
     def __init__(self, container: InputContainer, film: VideoStream) -> None:
         self._container, self._film = container, film
-        self._pictures = _decoded(container, film)
+        self.lost = 0  # packets and pictures that cannot be decoded, or say themselves that they are damaged
+        self._pictures = self._decoded()
         self._next = 0  # number of the frame that comes next
         self._first_s = float((film.start_time or 0) * (film.time_base or 0))
         self._rate = float(film.average_rate or film.guessed_rate or 25)
@@ -80,22 +83,26 @@ class _Reader:
         wanted_s = self._first_s + number / self._rate
         offset = int(wanted_s / float(self._film.time_base or 1))
         self._container.seek(offset, stream=self._film)
-        self._pictures = _decoded(self._container, self._film)
+        self._pictures = self._decoded()
         for picture in self._pictures:
             if picture.time is None or picture.time > wanted_s - 0.5 / self._rate:
                 self._next = number + 1
                 return picture
         return None
 
-
-def _decoded(container: InputContainer, film: VideoStream) -> Iterator[VideoFrame]:
-    """The pictures that can be believed, in order of showing."""
-    for packet in container.demux(film):
-        try:
-            pictures = packet.decode()
-        except av.error.InvalidDataError:
-            continue
-        yield from (picture for picture in pictures if not picture.is_corrupt)
+    def _decoded(self) -> Iterator[VideoFrame]:
+        """The pictures that can be believed, in order of showing."""
+        for packet in self._container.demux(self._film):
+            try:
+                pictures = packet.decode()
+            except av.error.InvalidDataError:
+                self.lost += 1
+                continue
+            for picture in pictures:
+                if picture.is_corrupt:
+                    self.lost += 1
+                else:
+                    yield picture
 
 
 def _length(path: Path) -> int:
