@@ -92,8 +92,9 @@ def _sentence(name: str, known: dict[str, Any]) -> str:
         len(cameras) > CAMERAS_SHOWN
     )
     unknown = set(known["cameras"]) == {UNKNOWN_CAMERA}
+    seen = len(set(known["cameras"]) - {UNKNOWN_CAMERA})
     facts = [
-        "no cameras" if unknown else f"{len(set(known['cameras']) - {UNKNOWN_CAMERA})} cameras: {listed}",
+        "no cameras" if unknown else f"{seen} camera{'s' * (seen != 1)}: {listed}",
         f"{timed} with capture time" if timed else "no capture times",
         f"{tracklets} tracklets" if tracklets else "no tracklets",
     ]
