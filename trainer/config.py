@@ -34,6 +34,9 @@ class DataSettings(Settings):
     """Folder of a data set, folder of crops, or CSV table."""
     layout: str | None = None
     """Name of the layout; recognised from the files where absent."""
+    pattern: str | None = None
+    """Regular expression that reads the names in a plain folder: groups camera, time (seconds), tracklet, and for query
+    and gallery identity, for example (?P<identity>[a-z]+_[0-9]+)_cam(?P<camera>[0-9]+) for car_0003_cam1.jpg."""
     input: InputSpec = PERSON_INPUT
     """How a picture becomes the network's input; goes into the model and to the roadside."""
     cache: FilePath = Path("~/.cache/crosslane")

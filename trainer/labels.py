@@ -30,6 +30,24 @@ class LabelSettings(Settings):
     where they are known."""
 
 
+def without_effect(crops: Crops, settings: LabelSettings) -> list[str]:
+    """One line for each setting that changes nothing, because these crops lack what it needs."""
+    timed, tracked = bool(np.isfinite(crops.times_s).any()), bool((crops.tracklets >= 0).any())
+    seen = bool((crops.cameras >= 0).any())
+    needs = {
+        "camera_centred": (settings.camera_centred, {"cameras": seen}),
+        "track_weight": (settings.track_weight > 0, {"tracklets": tracked}),
+        "keep_apart": (settings.keep_apart, {"cameras": seen, "tracklets": tracked, "capture times": timed}),
+        "transits": (settings.transits, {"cameras": seen, "capture times": timed}),
+    }
+    lacking = {
+        name: [what for what, known in about.items() if not known] for name, (wanted, about) in needs.items() if wanted
+    }
+    return [
+        f"{name} has no effect: the crops have no {' and no '.join(what)}" for name, what in lacking.items() if what
+    ]
+
+
 def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
     """Cluster (N, D) float32 unit rows of the crops, with what is known of cameras, tracklets and times."""
     features = track_pulled(features, crops.tracklets, settings.track_weight)

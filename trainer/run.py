@@ -12,17 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_app.contract.yaml import plain
 from trainer import checkpoint, config, optimiser, parallel
 from trainer.checkpoint import Checkpoint, Model
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
+from trainer.data.images import said_of
 from trainer.data.loader import Chances, Loader
 from trainer.data.records import Crops, FixedTest, RandomTest, spread
+from trainer.data.summary import told
 from trainer.data.transforms import AS_THEY_ARE, Transform, normalise
 from trainer.errors import ConfigurationError, DataError
 from trainer.evaluate import EvaluationSettings
 from trainer.extract import features_of
-from trainer.labels import clusters
+from trainer.labels import clusters, without_effect
 from trainer.measure import Embed, measure, with_network
 from trainer.methods import table
 from trainer.models.average import Average
@@ -71,8 +74,12 @@ class Session:
         quiet: bool,
     ) -> None:
         self.settings, self.folder, self.processes, self.quiet = settings, folder, processes, quiet
-        dataset = layouts.read(settings.data.root, settings.data.layout)
+        self._said: set[str] = set()
+        dataset = layouts.read(settings.data.root, settings.data.layout, settings.data.pattern)
+        found = [*told(dataset), *without_effect(dataset.train, settings.method.labels)]
+        self.say(*found)
         self.crops = _read_crops(dataset.train, settings.data, self.show)
+        self.say(*said_of(self.crops.bad))
         self.test = dataset.test
         network = _network(settings, self.crops, before).to(processes.device)
         self.method = table.class_of(settings.method.name)(network, self.crops.crops, settings.method, settings.seed)
@@ -85,7 +92,8 @@ class Session:
         self.commit = commit_of(Path(__file__).parent)
         self.log = RunLog(folder if processes.first else None)
         self.log.start(self.plain_settings, self.commit)
-        self.log.write("data", crops=len(self.crops.crops), unreadable=[str(item.path) for item in self.crops.bad])
+        unreadable = [str(item.path) for item in self.crops.bad]
+        self.log.write("data", crops=len(self.crops.crops), unreadable=unreadable, found=found)
         if before is not None:
             self._take_up(before)
         chances = Chances(self.method.views(), settings.data.input, settings.seed)
@@ -116,7 +124,15 @@ class Session:
     def embed(self) -> Embed:
         """The network over crops of the test."""
         data, settings = self.settings.data, self.settings.extraction
-        return with_network(self.network, data.input, settings, data.cache, self.processes, bad_limit=data.bad_limit)
+        place = data.input, settings, data.cache, self.processes
+        return with_network(self.network, *place, bad_limit=data.bad_limit, say=self.say)
+
+    def say(self, *lines: str) -> None:
+        """On the screen, each line once in a run."""
+        for line in lines:
+            if not self.quiet and line not in self._said:
+                print(line)
+            self._said.add(line)
 
     def show(self, what: str, total: int) -> AbstractContextManager[Any]:
         return progress(what, total, show=not self.quiet)
@@ -170,8 +186,7 @@ class Session:
         else:
             self.log.write("test", self.place.steps, epoch=epoch, **scores.as_dict())
             text = f"after epoch {epoch}: {scores.sentence()}"
-        if not self.quiet:
-            print(text)
+        self.say(text)
 
     def finish(self) -> Path:
         """The model file of the finished run, and its report. Whatever ends it half-way, it can be done again: nothing
@@ -181,7 +196,7 @@ class Session:
         features = self.extract()
         if self.processes.first:
             found = clusters(features, self.crops.crops, self.settings.method.labels)
-            name = f"{self.settings.data.root.name}: {self.settings.method.name}"
+            name = f"{plain(self.settings.data.root.name)}: {self.settings.method.name}"
             test = self.test if isinstance(self.test, FixedTest) else None
             about = (name, self.commit, self.settings.epochs, self.crops.crops)
             write_run(self.folder, Finished(*about, features, found, test, self.embed))

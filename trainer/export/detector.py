@@ -165,18 +165,19 @@ def judgement(comparison: Comparison, frames: int, limits: Limits) -> Judgement:
     )
 
 
-def open_bench(request: Request) -> Bench:
-    """The detector and its frames. `DataError` when either cannot be used."""
+def open_bench(request: Request, report: Report = lambda line: None) -> Bench:
+    """The detector and its frames; `report` is told what is passed over. `DataError` when either cannot be used."""
     detector = read_detector(request.path, request.description)
     manifest = detector.manifest
-    found = gather(request.frames, manifest.input, manifest.class_names, request.images, request.judges)
+    about = request.frames, manifest.input, manifest.class_names, request.images, request.judges
+    found = gather(*about, say=report)
     return Bench(detector, found.spare, found.held, request.limits)
 
 
 def export(request: Request, report: Report) -> ExportedDetector:
     """Everything but the file. `DataError` when the asked precision misses the gate."""
     ladder.check(request.precision)
-    bench = open_bench(request)
+    bench = open_bench(request, report)
     judge = "their labels" if bench.held.truth is not None else "the boxes of FP32, there are no labels"
     about = f"{len(bench.spare)} frames for ranges, {len(bench.held)} for the gate, judged by {judge}"
     report(f"detector with the head {bench.detector.manifest.head}: {about}")

@@ -39,6 +39,7 @@ class Request:
     crops: int = 2000  # held out for the gate
     budget: float = sensitivity.BUDGET  # share of the layers that may be left out of INT8
     limits: Limits = field(default_factory=Limits)
+    pattern: str | None = None  # of the names in a plain folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,8 @@ def export(request: Request, report: Report) -> Exported:
     """Everything but the file. `DataError` when the asked precision misses the gate."""
     ladder.check(request.precision)
     source = checkpoint.load_model(request.model)
-    crops = held_out.gather(request.data, request.layout, request.cache, source.spec, request.crops)
+    place = request.data, request.layout, request.cache
+    crops = held_out.gather(*place, source.spec, request.crops, pattern=request.pattern, say=report)
     plain = to_onnx(source)
     difference = check_against_torch(source, plain, crops.held[:8])
     report(f"ONNX: {len(plain.graph.node)} nodes, differs from torch by at most {difference:.1e}")
