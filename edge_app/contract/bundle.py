@@ -24,6 +24,7 @@ from edge_app.contract.archive import ArchiveReader, digest_of, length, write_ar
 from edge_app.contract.bundle_manifest import (
     LIMIT_BYTES,
     MEMBER_LIMITS_BYTES,
+    YOUNGER,
     BundleManifest,
     Member,
     MemberName,
@@ -80,7 +81,7 @@ def write_bundle(
         raise BundleError(f"{where} would not be a bundle: {problem}")
     golden = members["golden.npz"]
     _check_golden(parse_golden(golden if isinstance(golden, bytes) else golden.read_bytes(), where), sealed, where)
-    unsaid = {"expires_at_s"} if sealed.expires_at_s is None else None  # bundles without it keep their bytes
+    unsaid = {name for name in YOUNGER if getattr(sealed, name) is None}  # bundles without them keep their bytes
     text = (sealed.model_dump_json(by_alias=True, indent=1, exclude=unsaid) + "\n").encode()
     if len(text) > LIMIT_BYTES:
         raise BundleError(f"{where}: its manifest would have {len(text)} bytes; at most {LIMIT_BYTES} are allowed")

@@ -76,11 +76,35 @@ class BundledModel(Part):
     calibration: Calibration | None = None
 
 
+class Spread(Part):
+    """Similarities of some pairs."""
+
+    pairs: Annotated[int, Field(ge=1)]
+    mean: float
+    std: float
+    p01: float
+    p99: float
+
+
+class Similarities(Part):
+    """What the association compares (`similarity.py`), of pairs of held-out crops that are certain without a label, by
+    the network that ships. Both kinds are of one camera: on a link one vehicle is less alike than `genuine` says."""
+
+    genuine: Spread | None
+    """First and last third of one track."""
+    impostor: Spread | None
+    """Two tracks that one camera saw at once."""
+    not_known: Text = ""
+    """Why one of them, or both, are null."""
+
+
+YOUNGER = frozenset({"expires_at_s", "similarities"})  # than version 1: written only where they say something
+
+
 def _may_be_absent(schema: dict[str, JsonValue]) -> None:
-    """`expires_at_s` is younger than version 1: it is written only where it says something."""
     required = schema.get("required")
-    if isinstance(required, list) and "expires_at_s" in required:
-        required.remove("expires_at_s")
+    if isinstance(required, list):
+        required[:] = [name for name in required if name not in YOUNGER]
 
 
 class BundleManifest(Part):
@@ -107,6 +131,8 @@ class BundleManifest(Part):
     """How far the match threshold moved at an equal false-match rate, quantized minus float."""
     threshold_false_match_rate: Share | None = None
     """That rate; null when it was not measured."""
+    similarities: Similarities | None = None
+    """Absent in bundles of releases that did not measure them."""
     tensorrt_from: Version = "10.0"
     tensorrt_below: Version = "12.0"
     """Versions of TensorRT that are known to read the ONNX files; the upper one is not."""

@@ -28,6 +28,7 @@ class ExportCrops:
     spare: Crops  # for calibration
     spare_pixels: NDArray[np.uint8]  # (M, H, W, 3)
     held: NDArray[np.uint8]  # (N, H, W, 3)
+    held_crops: Crops  # (N,) their cameras, times and tracks
     truth: Truth  # (N,) of the held-out crops; identities −1 where nobody knows them
     query: NDArray[np.int64]  # rows of the held-out crops
     gallery: NDArray[np.int64]
@@ -46,7 +47,7 @@ def gather(data: Path, layout: str | None, cache: Path, spec: InputSpec, limit: 
         own = cached(held, spec, cache)
         truth = Truth(np.full(len(own.crops), -1, np.int64), own.crops.cameras)
         everyone = np.arange(len(own.crops))
-        return _with_spare(spare, spec, cache, (own.pixels, truth, everyone, everyone, False))
+        return _with_spare(spare, spec, cache, (own.pixels, own.crops, truth, everyone, everyone, False))
     if isinstance(dataset.test, FixedTest):
         query, gallery = dataset.test.query, dataset.test.gallery
         wanted = identities_within(np.concatenate([query.identities, gallery.identities]), query.identities, limit)
@@ -61,7 +62,8 @@ def gather(data: Path, layout: str | None, cache: Path, spec: InputSpec, limit: 
     own = cached(both.crops, spec, cache)
     truth, asks = both.take(own.kept).truth, asks[own.kept]
     spare = dataset.train if len(dataset.train) else both.crops
-    return _with_spare(spare, spec, cache, (own.pixels, truth, np.flatnonzero(asks), np.flatnonzero(~asks), True))
+    judged = (own.pixels, own.crops, truth, np.flatnonzero(asks), np.flatnonzero(~asks), True)
+    return _with_spare(spare, spec, cache, judged)
 
 
 def judges(crops: ExportCrops, float_rows: NDArray[np.float32]) -> Judges | None:
@@ -108,7 +110,7 @@ def _with_spare(
     spare: Crops,
     spec: InputSpec,
     cache: Path,
-    held: tuple[NDArray[np.uint8], Truth, NDArray[np.int64], NDArray[np.int64], bool],
+    held: tuple[NDArray[np.uint8], Crops, Truth, NDArray[np.int64], NDArray[np.int64], bool],
 ) -> ExportCrops:
     calibration = cached(spare.take(spread(len(spare), LARGEST_CALIBRATION)), spec, cache)
     return ExportCrops(calibration.crops, calibration.pixels, np.asarray(held[0]), *held[1:])
