@@ -5,6 +5,7 @@ ContractError
 ├── HeadError          a detector's output that fits no known head, or more than one
 ├── MessageError       a message that does not follow the MQTT contract
 ├── BundleError        a model bundle or manifest that is damaged, foreign or of another version
+├── LeaseLostError     the lock that this process had is, or may be, another's
 └── ObjectStoreError   the site's store of objects did not do what it was asked
     ├── ObjectStoreAwayError     not reached, too slow, busy, full: time mends it, try again
     ├── ObjectStoreRefusedError  keys, rights, bucket, address, certificate: a person is needed
@@ -32,6 +33,10 @@ class MessageError(ContractError):
 
 class BundleError(ContractError):
     """A model bundle or manifest that is damaged, foreign or of another version."""
+
+
+class LeaseLostError(ContractError):
+    """The lock that this process had is, or may be, another's: what it does now must not count."""
 
 
 class ObjectStoreError(ContractError):

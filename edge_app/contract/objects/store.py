@@ -39,7 +39,7 @@ class Stored:
 
 
 class ObjectStore(Protocol):
-    """See the package. Used by one thread. Names are relative to the store's address and follow `check_name`."""
+    """See the package. Any thread may ask. Names are relative to the store's address and follow `check_name`."""
 
     where: str
 
