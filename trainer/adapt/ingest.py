@@ -144,7 +144,7 @@ def take(
             rows, counts = _rows(coming.fetched, settings, index)
             break
         except ShardError as error:
-            wrong.append(f"{digest} {error}")
+            wrong.append(f"{digest} {str(error).replace(str(coming.fetched), coming.name)}")
             coming.fetched.unlink()
     else:
         reason = wrong[1].partition(" ")[2]

@@ -78,6 +78,7 @@ def test_a_shard_cut_short_is_not_taken_and_named(tmp_path):
     reasons = dict(result.aside)
     assert set(reasons) == {half.name, changed.name, other.name, stranger.name}
     assert all("cut short or changed" in reasons[path.name] for path in (half, changed, other))
+    assert not any(str(tmp_path) in reason for reason in reasons.values())
     assert "a crop of city/edge-1, expected town/edge-1" in reasons[stranger.name]
     again = site.ingest()
     assert (again.taken, again.aside, again.later) == (0, [], [])
