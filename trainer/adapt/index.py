@@ -113,6 +113,10 @@ class Index:
         """Name → state of every shard that ever came: taken, aside or gone."""
         return dict(self._rows("SELECT name, state FROM shards"))
 
+    def taken(self) -> list[str]:
+        """Names of the shards whose crops are there."""
+        return [name for name, state in self.shards().items() if state == "taken"]
+
     def known(self, keys: Sequence[str]) -> set[str]:
         """The keys of these that are there."""
         return set(self._which("key", keys))
@@ -158,6 +162,12 @@ class Index:
                 base.execute("DELETE FROM crops WHERE shard = ?", (shard,))
                 base.execute("UPDATE shards SET state = 'gone' WHERE id = ?", (shard,))
         return [name for _, name in old]
+
+    def passages(self, shards: Sequence[str]) -> int:
+        """How many passages these shards brought that may be trained on."""
+        names = set(shards)
+        query = "SELECT DISTINCT s.name, c.passage FROM crops c JOIN shards s ON s.id = c.shard WHERE c.use = 'yes'"
+        return len({passage for name, passage in self._rows(f"{query} AND c.control = 0") if name in names})
 
     def newest(self) -> int:
         """The number of the crop that came last; 0 where none did. Numbers only grow."""

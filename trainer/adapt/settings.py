@@ -12,6 +12,7 @@ from edge_app.contract.envelope import Slug
 from edge_app.contract.mistakes import mistakes
 from edge_app.contract.objects import ObjectStoreSettings
 from edge_app.contract.yaml import FilePath, plain
+from trainer.adapt.verdict import GateSettings
 from trainer.errors import ConfigurationError
 from trainer.settings import Settings, read
 
@@ -67,6 +68,8 @@ class WatchSettings(Settings):
     """New passages that are worth one."""
     every_s: float = Field(default=600, gt=0)
     """Seconds between two looks at the store."""
+    lease_s: float = Field(default=300, ge=1, le=86_400)
+    """Another process takes the site over when its owner has not been heard of for so many seconds."""
 
 
 class SiteSettings(Settings):
@@ -84,6 +87,7 @@ class SiteSettings(Settings):
     """A training configuration, as `trainer train` takes it. Data, weights and the site's ways are filled in."""
     links: Annotated[tuple[LinkSettings, ...], Field(max_length=10_000)] = ()
     keep: KeepSettings = KeepSettings()
+    gate: GateSettings = GateSettings()
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
     """Of the bundle; `auto` takes the smallest that passes the export's gate and pays."""
     key: FilePath | None = None
