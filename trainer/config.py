@@ -50,6 +50,8 @@ class TrainSettings(Settings):
 
     data: DataSettings
     model: ModelSettings = ModelSettings()
+    start: FilePath | None = None
+    """model.pt of an earlier run to go on from: its network as it is. `model` and `data.input` must be its own."""
     method: AnyMethod = table.settings_of("cluster_contrast")()
     optimiser: OptimiserSettings = OptimiserSettings()
     extraction: ExtractSettings = ExtractSettings()

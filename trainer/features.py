@@ -76,6 +76,14 @@ def load_labels(file: Path) -> NDArray[np.int64]:
     return columns["labels"].astype(np.int64)
 
 
+def load_labels_of_paths(file: Path) -> tuple[NDArray[np.int64], list[str]]:
+    """Labels (N,) and the paths of their crops; `DataError` also where these are not in the file."""
+    labels, paths = load_labels(file), _load(file).get("paths")
+    if paths is None or paths.shape != labels.shape:
+        raise DataError(f"{file}: expected `paths`, one per label")
+    return labels, [str(path) for path in paths]
+
+
 def save_labels(file: Path, labels: NDArray[np.int64], paths: NDArray[np.str_] | None = None) -> None:
     """Write labels.npz; `WorldError` when the disk refuses."""
     _save(file, {"labels": labels} if paths is None else {"labels": labels, "paths": paths})

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from trainer.clustering.recluster import Clustering, ClusterSettings, cluster
 from trainer.clustering.site import spans_of, track_pulled
+from trainer.clustering.tracks import cluster_tracks, tracks_of
+from trainer.clustering.ways import Way, windows
 from trainer.data.records import Crops
 from trainer.errors import DataError
 from trainer.settings import Settings
@@ -28,6 +30,11 @@ class LabelSettings(Settings):
     transits: bool = False
     """Learn from the clusters how long the ways between cameras take, and cluster again by it. Uses cameras and times,
     where they are known."""
+    tracks: bool = False
+    """Cluster tracks rather than crops: the crops of one stay together, tracks that one camera saw at the same time
+    never meet in a cluster, not over others either. `track_weight` and `keep_apart` are then without effect."""
+    ways: tuple[Way, ...] = ()
+    """How long the ways between cameras take, where somebody knows: `transits` begins with them."""
 
 
 def without_effect(crops: Crops, settings: LabelSettings) -> list[str]:
@@ -50,12 +57,18 @@ def without_effect(crops: Crops, settings: LabelSettings) -> list[str]:
 
 def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
     """Cluster (N, D) float32 unit rows of the crops, with what is known of cameras, tracklets and times."""
-    features = track_pulled(features, crops.tracklets, settings.track_weight)
+    timed = settings.transits and bool(np.isfinite(crops.times_s).any())
+    ways = windows(settings.ways) if timed else None
+    if not settings.tracks:
+        features = track_pulled(features, crops.tracklets, settings.track_weight)
     if settings.camera_centred:
         features = camera_centred(features, crops.cameras)
+    if settings.tracks:
+        tracks = tracks_of(features, crops.tracklets, crops.cameras, crops.times_s)
+        return cluster_tracks(tracks, settings.clustering, ways)
     spans = spans_of(crops.tracklets, crops.cameras, crops.times_s) if settings.keep_apart else None
-    times_s = crops.times_s if settings.transits and np.isfinite(crops.times_s).any() else None
-    return cluster(features, settings.clustering, crops.cameras, spans, times_s)
+    times_s = crops.times_s if timed else None
+    return cluster(features, settings.clustering, crops.cameras, spans, times_s, ways=ways)
 
 
 def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:

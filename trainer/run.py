@@ -238,10 +238,24 @@ def _read_crops(crops: Crops, data: config.DataSettings, show: Show) -> Cached:
 def _network(settings: config.TrainSettings, crops: Cached, before: Checkpoint | None) -> Embedder:
     torch.manual_seed(settings.seed)  # for layers that start at random
     spec = settings.data.input
+    if settings.start is not None:
+        return _earlier(settings)
     blueprint = blueprint_of(settings.model, (spec.height_px, spec.width_px))
     if before is not None:
         return blank_embedder(blueprint)
     return new_embedder(blueprint, _calibration(crops, settings.data))
+
+
+def _earlier(settings: config.TrainSettings) -> Embedder:
+    """The network of an earlier run. `ConfigurationError` where the settings say another one."""
+    assert settings.start is not None
+    loaded = checkpoint.load_model(settings.start)
+    own = {"model": loaded.network.blueprint.settings, "data.input": loaded.spec}
+    asked = {"model": settings.model, "data.input": settings.data.input}
+    other = [f"{name}: expected that of {settings.start}, {own[name]!r}" for name in own if own[name] != asked[name]]
+    if other:
+        raise ConfigurationError(other, "start")
+    return loaded.network
 
 
 def _calibration(crops: Cached, data: config.DataSettings) -> list[Tensor]:

@@ -23,7 +23,7 @@ MEMBER_LIMITS_BYTES = {  # in the order in which they stand in the file
     "golden.npz": GOLDEN_LIMIT_BYTES,
     "cameras.json": 4 << 20,
 }
-YOUNGER = ("expires_at_s", "judgement")  # fields that bundles of version 1 may lack
+YOUNGER = ("expires_at_s", "judgement", "similarities")  # fields that bundles of version 1 may lack
 
 MemberName: TypeAlias = Literal["embedder.onnx", "detector.onnx", "golden.npz", "cameras.json"]
 Precision: TypeAlias = Literal["int8", "fp16", "fp32"]
@@ -99,6 +99,28 @@ class BundledModel(Part):
     calibration: Calibration | None = None
 
 
+class Spread(Part):
+    """Similarities of some pairs."""
+
+    pairs: Annotated[int, Field(ge=1)]
+    mean: float
+    std: float
+    p01: float
+    p99: float
+
+
+class Similarities(Part):
+    """What the association compares (`similarity.py`), of pairs of held-out crops that are certain without a label, by
+    the network that ships. Both kinds are of one camera: on a link one vehicle is less alike than `genuine` says."""
+
+    genuine: Spread | None
+    """First and last third of one track."""
+    impostor: Spread | None
+    """Two tracks that one camera saw at once."""
+    not_known: Text = ""
+    """Why one of them, or both, are null."""
+
+
 class BundleManifest(Part):
     """`manifest.json`. `write_bundle` fills in digests; everything else is the exporter's."""
 
@@ -123,6 +145,8 @@ class BundleManifest(Part):
     """How far the match threshold moved at an equal false-match rate, quantized minus float."""
     threshold_false_match_rate: Share | None = None
     """That rate; null when it was not measured."""
+    similarities: Similarities | None = None
+    """Absent in bundles of releases that did not measure them."""
     tensorrt_from: Version = "10.0"
     tensorrt_below: Version = "12.0"
     """Versions of TensorRT that are known to read the ONNX files; the upper one is not."""
@@ -154,7 +178,7 @@ class BundleManifest(Part):
     def written(self) -> str:
         """As it stands in a file. Younger fields that say nothing are left out, so bundles without them keep their
         bytes."""
-        unsaid: dict[str, Any] = {"expires_at_s": True} if self.expires_at_s is None else {}
+        unsaid: dict[str, Any] = {name: True for name in YOUNGER if getattr(self, name, ...) is None}
         for name, model in (("embedder", self.embedder), ("detector", self.detector)):
             if model is not None and model.judgement is None:
                 unsaid[name] = {"judgement"}

@@ -87,18 +87,23 @@ def measure(labels: Labels, pairs: Rows, cameras: NDArray[np.int64] | None = Non
 def choose_eps(graph: Graph, candidates: tuple[float, ...], min_samples: int) -> EpsChoice:
     """The eps with the largest silhouette, the smaller one of equals. The graph must reach the largest candidate."""
     candidates = tuple(sorted(candidates))
-    pairs = graph.both()
     labels = [dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples)) for eps in candidates]
-    scores = [float(silhouettes(one, pairs).mean()) for one in labels]
+    trials = trials_of(candidates, labels, graph.both())
+    best = int(np.argmax([trial.silhouette for trial in trials]))
+    return EpsChoice(candidates[best], labels[best], trials)
+
+
+def trials_of(candidates: tuple[float, ...], labels: list[Labels], pairs: Rows) -> tuple[EpsTrial, ...]:
+    """What is known of the labels (N,) at each eps, ascending, on `Graph.both()`."""
     agreement = [adjusted_rand(a, b) for a, b in pairwise(labels)]
     trials = []
     for number, eps in enumerate(candidates):
         beside = agreement[max(0, number - 1) : number + 1]
         stability = float(np.mean(beside)) if beside else 1.0
         clusters, outliers = int(labels[number].max(initial=-1)) + 1, float(np.mean(labels[number] < 0))
-        trials.append(EpsTrial(eps, clusters, outliers, scores[number], stability))
-    best = int(np.argmax(scores))
-    return EpsChoice(candidates[best], labels[best], tuple(trials))
+        score = float(silhouettes(labels[number], pairs).mean())
+        trials.append(EpsTrial(eps, clusters, outliers, score, stability))
+    return tuple(trials)
 
 
 def silhouettes(labels: Labels, pairs: Rows) -> NDArray[np.float32]:

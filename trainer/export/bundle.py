@@ -87,6 +87,7 @@ def manifest_of(
         detector=None if detector is None else bundled(detector),
         threshold_shift=chosen.comparison.threshold_shift,
         threshold_false_match_rate=chosen.comparison.false_match_rate,
+        similarities=exported.similarities,
         data_from_s=first_s,
         data_until_s=last_s,
         config=portable(model.settings),  # model files of version 0.2 hold paths

@@ -31,6 +31,7 @@ class ExportCrops:
     spare: Crops  # for calibration
     spare_pixels: NDArray[np.uint8]  # (M, H, W, 3)
     held: NDArray[np.uint8]  # (N, H, W, 3)
+    held_crops: Crops  # (N,) their cameras, times and tracks
     truth: Truth  # (N,) of the held-out crops; identities −1 where nobody knows them
     query: NDArray[np.int64]  # rows of the held-out crops
     gallery: NDArray[np.int64]
@@ -62,7 +63,8 @@ def gather(
         truth = Truth(np.full(len(own.crops), -1, np.int64), own.crops.cameras)
         everyone = np.arange(len(own.crops))
         calibration = _decoded(_few_of(spare), spec, cache, say)
-        return ExportCrops(calibration.crops, calibration.pixels, own.pixels, truth, everyone, everyone, False)
+        held_out = own.pixels, own.crops, truth, everyone, everyone
+        return ExportCrops(calibration.crops, calibration.pixels, *held_out, False)
     if isinstance(dataset.test, FixedTest):
         query, gallery = dataset.test.query, dataset.test.gallery
         wanted = identities_within(np.concatenate([query.identities, gallery.identities]), query.identities, limit)
@@ -78,8 +80,8 @@ def gather(
     truth, asks = both.take(own.kept).truth, asks[own.kept]
     spare = dataset.train if len(dataset.train) else both.crops
     calibration = _decoded(_few_of(spare), spec, cache, say)
-    asking, asked = np.flatnonzero(asks), np.flatnonzero(~asks)
-    return ExportCrops(calibration.crops, calibration.pixels, own.pixels, truth, asking, asked, True)
+    held_out = own.pixels, own.crops, truth, np.flatnonzero(asks), np.flatnonzero(~asks)
+    return ExportCrops(calibration.crops, calibration.pixels, *held_out, True)
 
 
 def judges(crops: ExportCrops, float_rows: NDArray[np.float32]) -> Judges | None:

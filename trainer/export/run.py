@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import Calibration, Gate, Precision
+from edge_app.contract.bundle_manifest import Calibration, Gate, Precision, Similarities
 from trainer import checkpoint
 from trainer.data.records import spread
 from trainer.export import held_out, ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.onnx import check_against_torch, to_onnx
 from trainer.export.quantize import Ranges, choose, describe, quantize
+from trainer.export.similarities import certain_similarities
 from trainer.export.verify import Comparison, Judges, Limits, compare, gates, judgement
 from trainer.onnx_graph.session import rows_of
 
@@ -62,6 +63,7 @@ class Exported:
     pixels: NDArray[np.uint8]  # (N, H, W, 3) held-out crops, in the network's channel order
     calibration: Calibration | None
     times_s: tuple[float, float] | None  # capture times of the first and last training crop
+    similarities: Similarities
 
 
 @dataclass(frozen=True)
@@ -128,4 +130,5 @@ def export(request: Request, report: Report) -> Exported:
         crops.held,
         calibration if found.chosen.precision == "int8" else None,
         held_out.window(crops.spare),
+        certain_similarities(crops.held_crops, found.chosen.rows),
     )

@@ -24,7 +24,7 @@ SPEC = InputSpec(width_px=16, height_px=32)
 def unlabelled(cameras: np.ndarray) -> ExportCrops:
     everyone = np.arange(len(cameras))
     truth = Truth(np.full(len(cameras), -1), cameras)
-    return ExportCrops(None, None, None, truth, everyone, everyone, False)  # type: ignore[arg-type]
+    return ExportCrops(None, None, None, None, truth, everyone, everyone, False)  # type: ignore[arg-type]
 
 
 def rows_of(identities: np.ndarray, noise: float = 0.05) -> np.ndarray:
