@@ -18,6 +18,7 @@ in large-scale protein identifications by mass spectrometry", Nature Methods 4 (
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -115,9 +116,8 @@ def estimate(
     out of all three. Cost: that of three replays of the association.
     """
     rules = Rules("decoys", "1", tuple(links), settings, lambda time_s, content: f"{time_s!r}|{content}")
-    moves = _moves(links)
-    least_s = max(moves.values(), default=0.0) + 2.0 * _longest_s(links)
-    long = [period for period in periods if period[1] - period[0] > least_s]
+    moves, least_s = _moves(links), least_period_s(links)
+    long = sorted(period for period in periods if period[1] - period[0] > least_s)
     kept = [(tracklet, found) for tracklet in tracklets if (found := _period_of(tracklet, long)) is not None]
     true = [tracklet for tracklet, _ in kept]
     moved = [_moved(tracklet, moves.get(tracklet.camera, 0.0), period) for tracklet, period in kept]
@@ -125,6 +125,29 @@ def estimate(
     target, decoy = (standing_matches(_play(each, rules, learned, frozen=True)[1]) for each in (true, moved))
     matches = tuple((match.from_.track, match.to.track) for match in target)
     return Estimate(matches, len(decoy), len(true), len(tracklets) - len(true))
+
+
+def least_period_s(links: Sequence[LinkSettings]) -> float:
+    """A period must be longer: everybody is moved out of every link's time, and not back into it round the end."""
+    return max(_moves(links).values(), default=0.0) + 2.0 * _longest_s(links)
+
+
+def told(tracklets: Sequence[Tracklet], links: Sequence[LinkSettings], settings: AssociateSettings) -> list[str]:
+    """What a recording says of its own precision, in a line; nothing where nothing can match."""
+    if not links or not tracklets:
+        return []
+    period = min(one.entry_time_s for one in tracklets), max(one.exit_time_s for one in tracklets)
+    if period[1] - period[0] <= (least_s := least_period_s(links)):
+        return [
+            f"how many matches are wrong can be told without a truth from {least_s:.0f} s on, not from this recording"
+        ]
+    found = estimate(tracklets, links, settings, [period])
+    if not found.target:
+        return []
+    return [
+        f"without a truth: about {found.wrong_share:.1%} of the matches are wrong at most; {found.decoy} were "
+        f"confirmed among meetings that cannot have happened, {found.target} among those that can"
+    ]
 
 
 def _tracklet(visit: Visit) -> Tracklet:
@@ -163,7 +186,9 @@ def _moves(links: Sequence[LinkSettings]) -> dict[str, float]:
 
 
 def _period_of(tracklet: Tracklet, periods: Sequence[Period]) -> Period | None:
-    return next((period for period in periods if period[0] <= tracklet.entry_time_s < period[1]), None)
+    """Of ascending periods the one in which it entered."""
+    place = bisect_right(periods, tracklet.entry_time_s, key=lambda period: period[0]) - 1
+    return periods[place] if place >= 0 and tracklet.entry_time_s < periods[place][1] else None
 
 
 def _moved(tracklet: Tracklet, by_s: float, period: Period) -> Tracklet:

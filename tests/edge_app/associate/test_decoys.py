@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_world import link, rules, stream
 
-from edge_app.associate.decoys import MOVED, _moved, _moves, estimate, prior_of
+from edge_app.associate.decoys import MOVED, _moved, _moves, estimate, prior_of, told
 from edge_app.associate.decoys import link as way
 from edge_app.associate.settings import SimilarityPrior
 from edge_app.contract.similarity import Certain
@@ -74,6 +75,17 @@ def test_the_same_passages_give_the_same_counts(world) -> None:
         estimate(each, world.rules.links, world.rules.settings, [span(some)]) for each in (some, some[::-1])
     )
     assert first == second
+
+
+def test_the_precision_is_told_in_a_line(world, found) -> None:
+    where, settings = world.rules.links, world.rules.settings
+    (line,) = told(world.tracklets, where, settings)
+    counts = [int(number) for number in re.findall(r"(\d+) (?:were|among)", line)]
+    assert counts[1] == pytest.approx(found.target, abs=2)  # the period ends with the last exit here
+    assert line.startswith(f"without a truth: about {counts[0] / counts[1]:.1%} of the matches are wrong at most")
+    (short,) = told(world.tracklets[:3], where, settings)
+    assert "can be told without a truth from 246 s on, not from this recording" in short
+    assert told([], where, settings) == told(world.tracklets, [], settings) == []
 
 
 def test_a_prior_is_fitted_to_the_embedder() -> None:
