@@ -63,7 +63,7 @@ def test_how_many_matches_may_be_wrong_is_said(tmp_path):
     said, messages = replayed(tmp_path, 90.0, links=short)
     assert of(messages, "match")
     (line,) = (line for line in said.splitlines() if line.startswith("without a truth: "))
-    assert re.search(r"about \d+\.\d% of the matches are wrong at most; \d+ were confirmed among meetings", line)
+    assert re.search(r"about \d+\.\d% of the matches are wrong, \d+\.\d% at most; \d+ were confirmed among", line)
     said, _ = replayed(tmp_path, 20.0)
     assert "can be told without a truth from" in said
 
