@@ -31,7 +31,7 @@ SETTINGS = GateSettings()
 
 
 def row(name: str, seed: int, case: Case, true_before: float) -> dict[str, Any]:
-    verdict, made = case.verdict, case.figures
+    verdict, made = case.verdict, case.figures.decoys
     lift = verdict.measures[0]
     gained, low = (np.nan if lift.value is None else lift.value), (lift.interval or (np.nan, np.nan))[0]
     found = {
@@ -43,14 +43,15 @@ def row(name: str, seed: int, case: Case, true_before: float) -> dict[str, Any]:
         "lift_low": lift.interval[0] if lift.interval else None,
         "matches": made.target,
         "decoys": made.decoy,
+        "wrong_share": made.wrong_share,
         "true_first_before": true_before,
         "true_first": case.true_first,
         "true_wrong_share": case.true_wrong,
     }
     print(
         f"{seed:3} {name:42} {verdict.decision:10} lift {gained:+.3f} [{low:+.3f}]  "
-        f"K/T {made.decoy}/{made.target} (true {case.true_wrong:.3f})  true first {true_before:.3f} → "
-        f"{case.true_first:.3f}  {', '.join(verdict.reasons)}",
+        f"K/T {made.decoy}/{made.target} (about {made.wrong_share:.3f}, true {case.true_wrong:.3f})  "
+        f"true first {true_before:.3f} → {case.true_first:.3f}  {', '.join(verdict.reasons)}",
         flush=True,
     )
     return found

@@ -57,6 +57,17 @@ def test_why_nothing_was_matched(tmp_path):
         assert not of(messages, "match")
 
 
+def test_how_many_matches_may_be_wrong_is_said(tmp_path):
+    """From the recordings alone. A link of at most 14 seconds: 90 are long enough."""
+    short = [{"from_camera": "gate", "to_camera": "market", "transit": {"min_s": 5, "max_s": 14}}]
+    said, messages = replayed(tmp_path, 90.0, links=short)
+    assert of(messages, "match")
+    (line,) = (line for line in said.splitlines() if line.startswith("without a truth: "))
+    assert re.search(r"about \d+\.\d% of the matches are wrong, \d+\.\d% at most; \d+ were confirmed among", line)
+    said, _ = replayed(tmp_path, 20.0)
+    assert "can be told without a truth from" in said
+
+
 def test_nothing_seen_at_all(tmp_path):
     said, _ = replayed(tmp_path, tracklets={"minimum_observations": 10_000})
     assert said.startswith("no passage was seen")

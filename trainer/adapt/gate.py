@@ -61,14 +61,10 @@ def figures(
         for one in seen
     ]
     links = [decoys.link(way.from_camera, way.to_camera, way.min_s, way.max_s) for way in ways]
-    counted = decoys.estimate_visits(visits, links, pairs, periods(seen, settings.unit_s))
     return Figures(
         wins(compared, tracks),
         pairs,
-        counted.matches,
-        counted.decoy,
-        counted.passages,
-        counted.left_out,
+        decoys.estimate_visits(visits, links, pairs, periods(seen, settings.unit_s)),
         features.effective_rank(means) if seen else 1.0,
         features.camera_share(means, [one.camera for one in seen]) if seen else 1.0,
     )
@@ -80,7 +76,7 @@ def decide(
     """Both models' figures against the bounds."""
     first_four = (
         lifted(compared, old, new, settings, seed),
-        *matched(old, new, settings),
+        *matched(old.decoys, new.decoys, settings),
         told_apart(old.pairs, new.pairs, settings),
         *varied(old, new, settings),
     )
@@ -90,8 +86,8 @@ def decide(
     notes = list(settings.differences())
     if drift.outcome == "not judged":
         notes.append(drift.sentence)
-    if new.left_out:
-        notes.append(f"{new.left_out} passages lie in hours too short for the links and had no decoys")
+    if new.decoys.left_out:
+        notes.append(f"{new.decoys.left_out} passages lie in hours too short for the links and had no decoys")
     if "placebo lift" in unjudged or (unjudged and not refused):
         return Verdict("not judged", unjudged, measures, tuple(notes))
     return Verdict("refuse" if refused else "publish", refused, measures, tuple(notes))

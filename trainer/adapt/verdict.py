@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge_app.associate.decoys import Estimate
 from edge_app.contract.similarity import Certain
 from trainer.adapt import features
 from trainer.adapt.lift import Comparisons, interval
@@ -32,7 +33,7 @@ class GateSettings(Settings):
     """Units that the exits come from; an interval over fewer means nothing."""
     lift_loss: float = Field(default=0.005, ge=0)
     """Of a refresh: how far its H may be below the old one's."""
-    wrong_share: float = Field(default=0.02, gt=0)
+    decoy_share: float = Field(default=0.02, gt=0)
     """Largest K / T."""
     refresh_loss: float = Field(default=0.005, ge=0)
     """Of a refresh: the share of T − K that it may lose, and the camera share that it may add."""
@@ -86,21 +87,9 @@ class Figures:
 
     wins: NDArray[np.float64]  # (C,) of the placebo comparisons
     pairs: Certain
-    matches: tuple[tuple[str, str], ...]  # confirmed among the passages, by id: who left, who entered
-    decoy: int  # matches confirmed among meetings that cannot have happened
-    passages: int  # that both were counted on
-    left_out: int  # in hours too short for it
+    decoys: Estimate
     rank: float
     camera_share: float
-
-    @property
-    def target(self) -> int:
-        return len(self.matches)
-
-    @property
-    def wrong_share(self) -> float:
-        """K / T; 1 without a match: nothing is known to be right."""
-        return self.decoy / self.target if self.target else 1.0
 
 
 def lifted(compared: Comparisons, old: Figures, new: Figures, settings: GateSettings, seed: int) -> Measure:
@@ -124,14 +113,14 @@ def lifted(compared: Comparisons, old: Figures, new: Figures, settings: GateSett
     return Measure(name, _passed(better), float(gained.mean()), (low, high), bound, said)
 
 
-def matched(old: Figures, new: Figures, settings: GateSettings) -> tuple[Measure, Measure]:
+def matched(old: Estimate, new: Estimate, settings: GateSettings) -> tuple[Measure, Measure]:
     wrong, kept = "wrong matches", "right matches"
     if not new.passages:
         said = (
             "no run of held-out hours is long enough to move its cameras against each other by twice the links' max_s"
         )
         return tuple(Measure(name, "not judged", None, None, None, said) for name in (wrong, kept))  # type: ignore[return-value]
-    share, right, before = new.wrong_share, new.target - new.decoy, old.target - old.decoy
+    share, right, before = new.decoy_share, new.target - new.decoy, old.target - old.decoy
     loss = settings.refresh_loss if settings.purpose == "refresh" else 0.0
     least = before - loss * abs(before)
     half = 1.96 * float(np.sqrt(new.target + new.decoy))
@@ -139,12 +128,12 @@ def matched(old: Figures, new: Figures, settings: GateSettings) -> tuple[Measure
     return (
         Measure(
             wrong,
-            _passed(share <= settings.wrong_share),
+            _passed(share <= settings.decoy_share),
             share,
             (max(0.0, share - spread), share + spread),
-            settings.wrong_share,
+            settings.decoy_share,
             f"{new.decoy} matches among decoys, {new.target} among {new.passages} passages: K/T is {share:.4f}, "
-            f"at most {settings.wrong_share:g} is allowed",
+            f"at most {settings.decoy_share:g} is allowed; about {new.wrong_share:.1%} of them are wrong",
         ),
         Measure(
             kept,

@@ -49,16 +49,18 @@ def gather(
     say: Callable[[str], None] = lambda line: None,
 ) -> ExportCrops:
     """Calibration crops from the training part, at most `limit` held-out ones from the labelled test part; without one,
-    every fifth training crop is held out. `say` is told what was found and what is left out. `DataError` when there
-    are too few crops."""
+    every fifth track of the training part is held out, or every fifth crop where there are no tracks. `say` is told
+    what was found and what is left out. `DataError` when there are too few crops."""
     dataset, cache = layouts.read(data, layout, pattern), cache.expanduser()
     for line in told(dataset):
         say(line)
     if dataset.test is None:
         if len(dataset.train) < 10:
             raise DataError(f"{data} has {len(dataset.train)} crops; ranges need at least 10, a gate that judges 300")
-        rows = np.arange(len(dataset.train))
-        spare, held = dataset.train.take(rows % 5 != 0), dataset.train.take(rows[::5][spread(len(rows[::5]), limit)])
+        tracks = tracks_apart(dataset.train)
+        fifth = tracks % 5 == 0
+        held = dataset.train.take(np.isin(tracks, identities_within(tracks[fifth], tracks[fifth], limit)))
+        spare = dataset.train.take(~fifth)
         own = _decoded(held, spec, cache, say)
         truth = Truth(np.full(len(own.crops), -1, np.int64), own.crops.cameras)
         everyone = np.arange(len(own.crops))
@@ -82,6 +84,14 @@ def gather(
     calibration = _decoded(_few_of(spare), spec, cache, say)
     held_out = own.pixels, own.crops, truth, np.flatnonzero(asks), np.flatnonzero(~asks)
     return ExportCrops(calibration.crops, calibration.pixels, *held_out, True)
+
+
+def tracks_apart(crops: Crops) -> NDArray[np.int64]:
+    """(N,) int64: numbers 0, 1, … that crops of one track share; a crop of no track has its own, and so has every crop
+    where there are fewer than five of these."""
+    own = np.arange(len(crops)) + crops.tracklets.max(initial=-1) + 1
+    names, numbers = np.unique(np.where(crops.tracklets >= 0, crops.tracklets, own), return_inverse=True)
+    return numbers.astype(np.int64) if len(names) >= 5 else np.arange(len(crops))
 
 
 def judges(crops: ExportCrops, float_rows: NDArray[np.float32]) -> Judges | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_world import link, rules, stream
 
-from edge_app.associate.decoys import MOVED, _moved, _moves, estimate, prior_of
+from edge_app.associate.decoys import MOVED, Estimate, _moved, _moves, estimate, prior_of, told
 from edge_app.associate.decoys import link as way
 from edge_app.associate.settings import SimilarityPrior
 from edge_app.contract.similarity import Certain
@@ -31,7 +32,8 @@ def found(world):
 def test_decoys_bound_the_wrong_matches(world, found) -> None:
     wrong = sum(world.parents[to] != from_ for from_, to in found.matches) / found.target
     assert found.target > 30
-    assert wrong <= found.wrong_share < 0.5
+    assert wrong <= found.decoy_share < 0.5
+    assert 0 < found.wrong_share < found.decoy_share
     assert (found.passages, found.left_out) == (len(world.tracklets), 0)
 
 
@@ -40,14 +42,14 @@ def test_without_looks_fewer_are_right(world, found) -> None:
     equal = [replace(one, embeddings=np.ones_like(one.embeddings) / np.float32(32**0.5)) for one in world.tracklets]
     untold = estimate(equal, world.rules.links, world.rules.settings, [span(world.tracklets)])
     assert untold.target - untold.decoy < found.target - found.decoy
-    assert untold.wrong_share > found.wrong_share
+    assert untold.decoy_share > found.decoy_share
 
 
 def test_a_period_too_short_to_be_moved_is_left_out(world) -> None:
     begin, end = span(world.tracklets)
     short = estimate(world.tracklets, world.rules.links, world.rules.settings, [(begin, begin + 100.0)])
     assert (short.target, short.decoy, short.passages, short.left_out) == (0, 0, 0, len(world.tracklets))
-    assert short.wrong_share == 1.0
+    assert short.decoy_share == 1.0
     none = estimate(world.tracklets, world.rules.links, world.rules.settings, [])
     assert none.left_out == len(world.tracklets)
     assert end - begin > 800  # long enough as a whole
@@ -74,6 +76,51 @@ def test_the_same_passages_give_the_same_counts(world) -> None:
         estimate(each, world.rules.links, world.rules.settings, [span(some)]) for each in (some, some[::-1])
     )
     assert first == second
+
+
+def test_the_precision_is_told_in_a_line(world, found) -> None:
+    where, settings = world.rules.links, world.rules.settings
+    (line,) = told(world.tracklets, where, settings)
+    decoy, target = (int(number) for number in re.findall(r"(\d+) (?:were|among)", line))
+    assert target == pytest.approx(found.target, abs=2)  # the period ends with the last exit here
+    estimated, bound = (float(share) for share in re.findall(r"([\d.]+)%", line))
+    assert bound == pytest.approx(100 * decoy / target, abs=0.05)
+    assert 0 < estimated < bound
+    (short,) = told(world.tracklets[:3], where, settings)
+    assert "can be told without a truth from 246 s on, not from this recording" in short
+    assert told([], where, settings) == told(world.tracklets, [], settings) == []
+
+
+@pytest.mark.long
+def test_over_many_worlds_the_estimate_is_near_the_truth_and_the_bound_above_it() -> None:
+    wrong, estimated, bound, matches = 0, 0.0, 0, 0
+    for seed, rate in ((seed, rate) for seed in range(1, 7) for rate in (0.04, 0.08)):
+        world = stream(seed, vehicles=70, rate=rate)
+        found = estimate(world.tracklets, world.rules.links, world.rules.settings, [span(world.tracklets)])
+        wrong += sum(world.parents[to] != from_ for from_, to in found.matches)
+        matches, estimated, bound = (
+            matches + found.target,
+            estimated + found.wrong_share * found.target,
+            bound + found.decoy,
+        )
+    assert matches > 900
+    assert 0.5 * wrong < estimated < 2 * wrong  # 21 and 26 when this was written
+    assert wrong < bound  # 111
+
+
+@pytest.mark.parametrize(
+    ("target", "decoy", "entries", "expected"),
+    [
+        (80, 10, 100, 10 * 20 / 90 / 80),  # one in ten of the 20 + F that are not right: F = 10 · 20 / 90
+        (80, 0, 100, 0.0),
+        (0, 0, 100, 1.0),
+        (80, 100, 100, 1.0),
+        (10, 50, 100, 50 * 90 / 50 / 10),  # more decoys than matches
+    ],
+)
+def test_who_is_matched_rightly_cannot_be_wrong_too(target: int, decoy: int, entries: int, expected: float) -> None:
+    counted = Estimate((("a", "b"),) * target, decoy, entries, 200, 0)
+    assert counted.wrong_share == pytest.approx(min(expected, counted.decoy_share))
 
 
 def test_a_prior_is_fitted_to_the_embedder() -> None:

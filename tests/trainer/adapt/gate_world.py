@@ -243,7 +243,7 @@ class Court:
         return Case(verdict, new, true_first(self.judged, rows), self._wrong(new))
 
     def _wrong(self, figures: Figures) -> float:
-        pairs = [tuple(int(name.split("-")[1]) for name in pair) for pair in figures.matches]
+        pairs = [tuple(int(name.split("-")[1]) for name in pair) for pair in figures.decoys.matches]
         return float(np.mean([self.judged.follows[to] != from_ for from_, to in pairs])) if pairs else 1.0
 
 

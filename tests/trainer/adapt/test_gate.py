@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gate_world import WAYS, Court, adversaries, controls_of, matrix, noisy, scene
 
+from edge_app.associate.decoys import Estimate
 from edge_app.contract.similarity import Certain
 from trainer.adapt.controls import Control, Way, periods
 from trainer.adapt.gate import decide, judge
@@ -26,7 +27,11 @@ def measured(won: float = 0.8, target: int = 500, decoy: int = 5, **changes: obj
     wins = (np.arange(EXITS) // HOURS < won * EXITS / HOURS).astype(float)
     rng = np.random.default_rng(0)
     pairs = Certain(0.9 + 0.02 * rng.normal(size=300), 0.4 + 0.1 * rng.normal(size=200))
-    return replace(Figures(wins, pairs, (("a", "b"),) * target, decoy, 900, 0, 20.0, 0.1), **changes)
+    return replace(Figures(wins, pairs, counted(target, decoy), 20.0, 0.1), **changes)
+
+
+def counted(target: int, decoy: int, passages: int = 900) -> Estimate:
+    return Estimate((("a", "b"),) * target, decoy, passages, passages, 900 - passages)
 
 
 def decided(new: Figures, old: Figures | None = None, **settings: object) -> Verdict:
@@ -52,9 +57,9 @@ def test_a_better_model_is_published():
     ("changes", "name"),
     [
         ({"wins": measured(0.8).wins}, "placebo lift"),
-        ({"decoy": 11}, "wrong matches"),
-        ({"matches": (), "decoy": 0}, "wrong matches"),
-        ({"matches": (("a", "b"),) * 499}, "right matches"),
+        ({"decoys": counted(520, 11)}, "wrong matches"),
+        ({"decoys": counted(0, 0)}, "wrong matches"),
+        ({"decoys": counted(499, 5)}, "right matches"),
         ({"pairs": Certain(BETTER.pairs.genuine - 0.4, BETTER.pairs.impostor)}, "certain impostors"),
         ({"rank": 13.9}, "effective rank"),
         ({"pairs": Certain(BETTER.pairs.genuine, BETTER.pairs.impostor + 0.03)}, "impostor similarity"),
@@ -70,7 +75,7 @@ def test_each_bound_refuses_by_name(changes, name):
 
 
 def test_on_the_bound_is_allowed():
-    edge = replace(BETTER, matches=(("a", "b"),) * 505, decoy=10, rank=14.0, camera_share=0.1)
+    edge = replace(BETTER, decoys=counted(505, 10), rank=14.0, camera_share=0.1)
     assert decided(edge).decision == "publish"
 
 
@@ -104,7 +109,7 @@ def test_what_cannot_be_measured_is_not_published():
     alone = Certain(np.ones(5), np.zeros(0))
     verdict = decided(replace(BETTER, pairs=alone), measured(pairs=alone))
     assert (verdict.decision, verdict.reasons) == ("not judged", ("certain impostors", "impostor similarity"))
-    nothing = replace(BETTER, matches=(), decoy=0, passages=0, left_out=900)
+    nothing = replace(BETTER, decoys=counted(0, 0, passages=0))
     verdict = decided(nothing)
     assert (verdict.decision, verdict.reasons) == ("not judged", ("wrong matches", "right matches"))
     assert any("900 passages lie in hours too short" in note for note in verdict.notes)
