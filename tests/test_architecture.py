@@ -127,6 +127,7 @@ def test_one_owner_per_library_of_the_edge(library: str, owners: set[str]) -> No
         "edge_app.contract.model",
         "edge_app.contract.heads",
         "edge_app.contract.bundle",
+        "edge_app.contract.shard",
     ],
 )
 def test_the_contract_needs_numpy_and_pydantic_only(module: str) -> None:

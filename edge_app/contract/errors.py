@@ -4,6 +4,7 @@ ContractError
 ├── InputSpecError     an image or an input description that cannot be preprocessed
 ├── HeadError          a detector's output that fits no known head, or more than one
 ├── MessageError       a message that does not follow the MQTT contract
+├── ShardError         a shard of crops that was cut short, changed or made by somebody else
 ├── BundleError        a model bundle or manifest that is damaged, foreign or of another version
 ├── LeaseLostError     the lock that this process had is, or may be, another's
 └── ObjectStoreError   the site's store of objects did not do what it was asked
@@ -29,6 +30,10 @@ class HeadError(ContractError):
 
 class MessageError(ContractError):
     """A message that does not follow the MQTT contract."""
+
+
+class ShardError(ContractError):
+    """A shard of crops that was cut short, changed or made by somebody else."""
 
 
 class BundleError(ContractError):

@@ -89,6 +89,12 @@ class Store:
         with plain_errors(self.path), self._commit_lock:
             return dict(self._writer.execute("SELECT key, CAST(value AS BLOB) FROM parts"))
 
+    def part(self, key: str) -> bytes | None:
+        """One part as it is on the disk now; None when there is none."""
+        with plain_errors(self.path), self._drain_lock:
+            found = self._drainer.execute("SELECT CAST(value AS BLOB) FROM parts WHERE key = ?", (key,)).fetchone()
+        return None if found is None else bytes(found[0])
+
     def commit(self, parts: Mapping[str, bytes | None], rows: Sequence[Row] = ()) -> None:
         """Write parts (None deletes) and queue messages, all or nothing. Messages queued or sent before are skipped."""
         if not parts and not rows:
