@@ -9,7 +9,7 @@
     etag = store.create(name, content)            # fails where the name exists; a lock begins so
     content, etag = store.read(name)
     etag = store.replace(name, content, etag)     # fails when somebody was faster
-    store.sweep()                                 # what interrupted writers left behind, a day and older
+    store.sweep("berlin/crops")                   # what interrupted writers left behind, a day and older
 
 An existing name is never overwritten by `put`: the same digest is done already, another one is `ObjectTakenError`.
 Whatever the libraries below raise becomes one of the `ObjectStoreError`s of `edge_app.contract.errors` here; the local

@@ -126,13 +126,13 @@ class Folder:
     def replace(self, name: str, content: bytes, etag: str) -> str:
         return self._swap(name, content, etag)
 
-    def sweep(self) -> int:
-        swept = 0
+    def sweep(self, prefix: str = "") -> int:
+        swept, below = 0, self._path(prefix) if prefix else self._root
         with self._border("sweep"):
             self._must_be_there()
             with self._part(self._root / "now") as (part, _):
                 now_s = part.stat().st_mtime  # the folder's own clock, not this machine's
-            for part in self._root.rglob(".*.part"):
+            for part in below.rglob(".*.part"):
                 with suppress(FileNotFoundError):
                     if now_s - part.stat().st_mtime > LEFT_BEHIND_S:
                         part.unlink()
