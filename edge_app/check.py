@@ -63,6 +63,8 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "links", lambda: _links(config)
     yield "messages", lambda: _messages(config)
     yield "store", lambda: _store(config)
+    if config.collection.enabled:
+        yield "collection", lambda: _collection(config)
     if config.health.prometheus_port is not None:
         yield "Prometheus", lambda: _prometheus(config)
     if config.mqtt is not None:
@@ -136,6 +138,20 @@ def _store(config: Site) -> str:
     from edge_app.store.opening import check_store
 
     return check_store(config.store.path)
+
+
+def _collection(config: Site) -> str:
+    from edge_app.collection.told import told
+
+    settings = config.detector
+    classes = settings.classes if settings else None
+    if settings is not None and classes is None:
+        from edge_app.perception.models import open_site_detector
+
+        detector, _ = open_site_detector(settings, config.bundles, _today())
+        classes = detector.class_names
+        detector.close()
+    return told(config.collection, classes or ())
 
 
 def _prometheus(config: Site) -> str:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.bus import MqttSettings
+from edge_app.collection.settings import CollectionSettings
 from edge_app.contract.mistakes import MOST, mistakes
 from edge_app.contract.yaml import YamlError, plain, read
 from edge_app.delivery.aggregate import AggregateSettings
@@ -77,6 +78,8 @@ class Site(Settings):
     """Matching between cameras."""
     aggregate: AggregateSettings = AggregateSettings()
     """Flows, travel times and trips per interval."""
+    collection: CollectionSettings = CollectionSettings()
+    """Crops kept for training; none unless asked for."""
     store: StoreSettings = StoreSettings()
     """Where state and unsent facts survive a restart."""
     mqtt: MqttSettings | None = None
@@ -95,8 +98,8 @@ class Site(Settings):
 
     @property
     def digest(self) -> str:
-        """Names this configuration in every message. Where it is stored says nothing about what is said."""
-        text = self.model_dump_json(exclude={"store"})
+        """Names this configuration in every message. What is stored, and where, says nothing about what is said."""
+        text = self.model_dump_json(exclude={"store", "collection"})
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -127,6 +130,8 @@ def parse(raw: dict[str, Any], path: Path) -> Site:
             for name in ("detector", "embedder")
             if getattr(config, name) is None
         ]
+    if config.collection.enabled and config.delivers_detections:
+        problems.append("collection.enabled: these cameras deliver detections; there are no pictures to keep crops of")
     if not config.bundles.keys:
         problems += [
             f"bundles.keys: missing; {name}.path is a bundle, and only signed ones are run: name its maker's public key"

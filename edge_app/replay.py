@@ -69,6 +69,7 @@ def _offline(config: Site, scratch: Path) -> Site:
             "mqtt": None,
             "health": config.health.model_copy(update={"prometheus_port": None}),
             "ticks": config.ticks.model_copy(update={"mode": "lockstep", "speed": None}),
+            "collection": config.collection.model_copy(update={"enabled": False}),
             "store": config.store.model_copy(update={"path": scratch / "replay.db"}),
         }
     )

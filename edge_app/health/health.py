@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,7 @@ class Health:
         self.pace = pace or Pace()
         self.node: tuple[NodeStateName, str | None] = ("online", None)
         self.counters: Counter[str] = Counter()
+        self.gauges: dict[str, int] = {}  # what there is now, by name
         self.stages: dict[str, Latencies] = {}  # since the start
         self.cameras = {camera: CameraCount() for camera in cameras}
         self._recent: dict[str, Latencies] = {}  # since the last heartbeat
@@ -108,6 +109,12 @@ class Health:
         """What somebody else counts."""
         with self._lock:
             self.counters[name] = n
+
+    def collects(self, counters: Mapping[str, int], gauges: Mapping[str, int]) -> None:
+        """How it stands with crops."""
+        with self._lock:
+            dict.update(self.counters, counters)  # a Counter's own would add
+            self.gauges.update(gauges)
 
     def see(self, camera: str, state: CameraStateName, reason: str | None, status: CameraStatus) -> bool:
         """How a camera is doing, told as `state` and `reason`. True when there is news: another of them."""
@@ -149,7 +156,7 @@ class Health:
             self._beat_s = time.monotonic()
             recent, self._recent = self._recent, {}
             cameras = tuple(self._camera_health(name, camera, elapsed_s) for name, camera in self.cameras.items())
-            counters = dict(self.counters)
+            counters = {**self.counters, **self.gauges}
         return messages.Health(
             **letterhead.once(now_s),
             uptime_s=round(time.monotonic() - self._started_s, 3),

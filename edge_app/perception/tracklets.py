@@ -96,6 +96,10 @@ class TrackletBuilder:
     def open_tracks(self) -> int:
         return len(self._open)
 
+    def names(self) -> frozenset[str]:
+        """The tracks that have not ended."""
+        return frozenset(self._open)
+
     def observe(self, frame: Frame, tracks: Tracks) -> None:
         """One frame's tracks. Tracks that ended with it stay open until `close`."""
         rows = zip(tracks.ids, tracks.boxes.tolist(), tracks.scores.tolist(), tracks.classes.tolist(), strict=True)

@@ -98,6 +98,22 @@ def test_prometheus_reads_the_same_numbers(store):
     assert "crosslane_outbox_depth 0.0" in text
 
 
+def test_crops_are_counted_and_what_waits_is_told_beside(store):
+    health = Health(["north"])
+    for n in (3, 5):
+        health.collects({"crops_kept": n}, {"crop_spool_bytes": 1000 * n})
+    assert health.heartbeat(LETTERHEAD, store, 1.0).counters == {"crops_kept": 5, "crop_spool_bytes": 5000}
+    endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    finally:
+        endpoint.close()
+    assert 'crosslane_events_total{event="crops_kept"} 5.0' in text
+    assert 'crosslane_waiting{what="crop_spool_bytes"} 5000.0' in text
+    assert 'crosslane_events_total{event="crop_spool' not in text, "what falls is no counter"
+
+
 def test_thermal_zones_that_cannot_be_read_are_left_out(tmp_path):
     for name, kind, value in [
         ("thermal_zone0", "cpu", "54500"),
