@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone, tzinfo
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -36,7 +36,15 @@ class Hours:
         return minute >= self.begin_min or minute < self.end_min
 
 
-def may_send(hours: Sequence[Hours], zone: ZoneInfo, wall_s: float) -> bool:
+def zone_of(name: str) -> tzinfo:
+    """Raises ValueError. UTC is known where the system has no list of zones, too."""
+    try:
+        return timezone.utc if name == "UTC" else ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # a zone that is not found is a KeyError
+        raise ValueError("this system knows no such time zone; expected a name as Europe/Berlin") from None
+
+
+def may_send(hours: Sequence[Hours], zone: tzinfo, wall_s: float) -> bool:
     """Is it time, by the wall clock (seconds since the epoch)? No hours are all hours."""
     local = datetime.fromtimestamp(wall_s, zone)
     return not hours or any(each.holds(local.hour * 60 + local.minute) for each in hours)

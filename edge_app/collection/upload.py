@@ -16,12 +16,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from edge_app.clock import Clock
 from edge_app.collection.audit import Audit
 from edge_app.collection.closed import ClosedShard
-from edge_app.collection.pacing import LONGEST_WAIT_S, End, Hours, Patience, Rate, may_send
+from edge_app.collection.pacing import LONGEST_WAIT_S, End, Hours, Patience, Rate, may_send, zone_of
 from edge_app.collection.upload_settings import UploadSettings
 from edge_app.contract.errors import (
     ObjectDamagedError,
@@ -70,7 +69,7 @@ class Uploader:
         except ObjectStoreRefusedError as error:
             raise ConfigurationError([f"upload.store: {error}"]) from None
         self._folder = "{}/crops/{}".format(*owner)
-        self._hours, self._zone = [Hours.parse(each) for each in settings.hours], ZoneInfo(settings.time_zone)
+        self._hours, self._zone = [Hours.parse(each) for each in settings.hours], zone_of(settings.time_zone)
         self._rate = Rate(settings.bytes_per_s, clock.monotonic)
         spans_s: dict[End, tuple[float, float]] = {
             "away": (settings.away_min_s, settings.away_max_s),
@@ -104,33 +103,33 @@ class Uploader:
             return None
         return f"upload: {failing[0]}"
 
-    def send_all(self) -> int:
-        """Every closed shard now, whatever the hour; how many. Raises ObjectStoreError at the first that fails,
-        StoreError when the disk fails."""
-        shards = self._spool.closed()
-        for shard in shards:
-            self._send(shard)
-        return len(shards)
+    @property
+    def may_send(self) -> bool:
+        """Is it one of its hours."""
+        return may_send(self._hours, self._zone, self._clock.wall())
+
+    def send_all(self) -> None:
+        """Every closed shard now, whatever the hour. Raises ObjectStoreError at the first that fails, StoreError when
+        the disk fails."""
+        for shard in self._spool.closed():
+            self._settle(shard)
 
     def turn(self) -> float:
         """Send the next shard, if there is one and it is time; seconds to wait before the next turn."""
-        if not may_send(self._hours, self._zone, self._clock.wall()):
+        if not self.may_send:
             return LONGEST_WAIT_S
         shard = self._next()
         if shard is None:
             return IDLE_S
         try:
-            try:
-                self._send(shard)
-                self._sweep()
-            except (ObjectDamagedError, ObjectTakenError) as error:
-                self._doubt(shard, error)
+            self._settle(shard)
         except (ObjectStoreError, StoreError) as error:
             return self._failed(shard, error)
         if self._failing is not None:
             log.info("upload: goes on")
         self._failing = None
         self._patience.succeeded()
+        self._sweep()
         return 0.0
 
     def _run(self) -> None:
@@ -147,6 +146,13 @@ class Uploader:
         now_s, shards = self._clock.monotonic(), self._spool.closed()
         self._aside = {one.name: self._aside[one.name] for one in shards if self._aside.get(one.name, now_s) > now_s}
         return next((one for one in shards if one.name not in self._aside), None)
+
+    def _settle(self, shard: ClosedShard) -> None:
+        """Sent, or given up because it is damaged here."""
+        try:
+            self._send(shard)
+        except (ObjectDamagedError, ObjectTakenError) as error:
+            self._doubt(shard, error)
 
     def _send(self, shard: ClosedShard) -> None:
         began_s = self._clock.monotonic()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from edge_app.collection.pacing import Hours
+from edge_app.collection.pacing import Hours, zone_of
 from edge_app.contract.objects import ObjectStoreSettings
 from edge_app.settings import FilePath, Settings
 
@@ -46,8 +45,5 @@ class UploadSettings(Settings):
     @field_validator("time_zone")
     @classmethod
     def _is_a_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (OSError, ValueError):  # also where the system has no list of zones
-            raise ValueError("this system knows no such time zone; expected a name as Europe/Berlin") from None
+        zone_of(name)
         return name

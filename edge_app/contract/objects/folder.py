@@ -88,9 +88,11 @@ class Folder:
 
     def list(self, prefix: str = "") -> Sequence[Stored]:
         found, foreign = [], 0
+        below, _, _ = prefix.rpartition("/")
         with self._border(prefix):
             self._must_be_there()
-            for folder, inner, files in os.walk(self._root, onerror=_raise):
+            top = self._path(below) if below else self._root
+            for folder, inner, files in os.walk(top, onerror=_raise) if top.is_dir() else ():
                 inner[:] = [each for each in inner if not each.startswith(".")]
                 for file in files:
                     path = Path(folder, file)

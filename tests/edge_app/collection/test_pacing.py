@@ -1,11 +1,11 @@
 """Hours, rates and pauses, as tables."""
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from edge_app.collection.pacing import Hours, Patience, Rate, may_send
+from edge_app.collection.pacing import Hours, Patience, Rate, may_send, zone_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -32,6 +32,16 @@ def at(text: str) -> float:
 )
 def test_hours_are_local_and_go_over_midnight(hours: list[str], utc: str, expected: bool) -> None:
     assert may_send([Hours.parse(each) for each in hours], BERLIN, at(utc)) is expected
+
+
+def test_utc_needs_no_list_of_zones_and_what_is_no_zone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_app.collection.pacing.ZoneInfo", None)
+    assert zone_of("UTC").utcoffset(None) == timedelta(0)
+    monkeypatch.undo()
+    assert zone_of("Europe/Berlin") == BERLIN
+    for name in ("Berlin", "../../etc/passwd", "", "/etc/localtime"):
+        with pytest.raises(ValueError, match="knows no such time zone"):
+            zone_of(name)
 
 
 @pytest.mark.parametrize("text", ["", "22-05", "22:00", "24:00-01:00", "12:60-13:00", "12:00-12:00", "23:00-24:30"])
