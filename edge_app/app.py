@@ -130,6 +130,7 @@ class Node:
             gap=self._gap,
             open_tracks=self.perception.builder.names,
             classes=(config.detector and config.detector.classes) or self.detector.class_names,
+            upload=None if config.upload is None else (config.upload, self.clock),
         )
         opened.callback(collector.close, OTHERS_S)
         return collector
@@ -269,6 +270,8 @@ class Node:
             raise StoreError(self.saver.problem or "the disk is too slow")
         if self.publisher is not None and not flushed(self.publisher.flush, FLUSH_S, stop):
             log.warning("%d messages wait in the store for the broker", self.store.depth())
+        if not flushed(self.collector.flush, FLUSH_S, stop):
+            log.warning("crops wait in the spool for their store")
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""

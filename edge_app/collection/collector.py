@@ -24,6 +24,7 @@ from typing import Protocol
 from edge_app.associate.facts import Fact, Match, Unmatched
 from edge_app.collection.keeper import Keeper
 from edge_app.collection.spool import Spool
+from edge_app.collection.upload import Uploader
 from edge_app.store.parts import Parts, sealed, unsealed
 from edge_app.store.rows import Row, Shed
 from edge_app.types import Tracklet, View
@@ -72,10 +73,11 @@ class Collector:
         time_s: Callable[[], float],
         open_tracks: Callable[[], Collection[str]],
         lost_before: int = 0,
+        uploader: Uploader | None = None,
     ) -> None:
         """`time_s`: the store's time. `open_tracks` is asked on the pipeline's thread. `lost_before`: what the last
-        process had in memory."""
-        self._keeper, self.spool, self._saver = keeper, spool, saver
+        process had in memory. `uploader`: of this spool."""
+        self._keeper, self.spool, self._saver, self._uploader = keeper, spool, saver, uploader
         self._gap, self._time_s, self._open_tracks = gap, time_s, open_tracks
         self._change = threading.Condition()
         self._ticks: deque[_Tick] = deque()
@@ -92,6 +94,8 @@ class Collector:
         self._saver.save(self.parts(), [])
         self._save()
         self._thread.start()
+        if self._uploader is not None:
+            self._uploader.start()
 
     def parts(self) -> dict[str, bytes]:
         """For the pipeline's next transaction: how many views are in memory only."""
@@ -121,11 +125,12 @@ class Collector:
     @property
     def problem(self) -> str | None:
         """What ails it, in stable words. Matching goes on."""
-        return self._bug or self.spool.problem
+        return self._bug or self.spool.problem or (self._uploader.problem if self._uploader is not None else None)
 
     def counters(self) -> dict[str, int]:
         """Since the start, by name; every view seen is in one of them, held, or in the queue."""
-        return {**dict(self._lost), **dict(self._keeper.counters), **dict(self.spool.counters)}
+        sent = dict(self._uploader.counters) if self._uploader is not None else {}
+        return {**dict(self._lost), **dict(self._keeper.counters), **dict(self.spool.counters), **sent}
 
     def gauges(self) -> dict[str, int]:
         """What there is now."""
@@ -162,11 +167,26 @@ class Collector:
             self._save()
         return True
 
+    def flush(self, timeout_s: float) -> bool:
+        """Wait so long at most until every closed shard is in the store of crops; True also where nothing is sent."""
+        until_s = time.monotonic() + timeout_s
+        while (
+            self._uploader is not None and self._uploader.may_send and (self.spool.closed() or not self.spool.settled)
+        ):
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(0.05)
+        return True
+
     def close(self, timeout_s: float = 2.0) -> None:
-        """End the thread; a disk that hangs is left behind."""
+        """End the threads; a disk or a store that hangs is left behind."""
+        until_s = time.monotonic() + timeout_s
         with self._change:
             self._closing = True
             self._change.notify_all()
+        if self._uploader is not None:
+            self._uploader.close(timeout_s)
+            timeout_s = max(until_s - time.monotonic(), 0.0)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         if not self._thread.is_alive():

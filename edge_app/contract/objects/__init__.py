@@ -9,7 +9,7 @@
     etag = store.create(name, content)            # fails where the name exists; a lock begins so
     content, etag = store.read(name)
     etag = store.replace(name, content, etag)     # fails when somebody was faster
-    store.sweep()                                 # what interrupted writers left behind, a day and older
+    store.sweep("berlin/crops")                   # what interrupted writers left behind, a day and older
 
 An existing name is never overwritten by `put`: the same digest is done already, another one is `ObjectTakenError`.
 Whatever the libraries below raise becomes one of the `ObjectStoreError`s of `edge_app.contract.errors` here; the local
@@ -23,7 +23,9 @@ file's own troubles stay `OSError`.
 | tested with | local disk | SeaweedFS | fsspec's `memory`; others are untested |
 
 Cost law on S3: `put` is 2 HeadObject and 1 PutObject, `confirm` 1 HeadObject, `list` 1 request a 1,000 names, every
-other call 1 request. Memory is constant but for `create`, `read` and `replace`, whose objects are at most 1 MiB.
+other call 1 request. A folder is listed below the last `/` of the prefix only. Memory is constant but for `create`,
+`read` and `replace`, whose objects are at most 1 MiB.
+
 Every wait on S3 is bounded by `silent_s` without a byte moving, and ends within 0.2 s once `stop` is set. A folder on a
 network that hangs holds its caller as long as the system does.
 """

@@ -88,9 +88,11 @@ class Folder:
 
     def list(self, prefix: str = "") -> Sequence[Stored]:
         found, foreign = [], 0
+        below, _, _ = prefix.rpartition("/")
         with self._border(prefix):
             self._must_be_there()
-            for folder, inner, files in os.walk(self._root, onerror=_raise):
+            top = self._path(below) if below else self._root
+            for folder, inner, files in os.walk(top, onerror=_raise) if top.is_dir() else ():
                 inner[:] = [each for each in inner if not each.startswith(".")]
                 for file in files:
                     path = Path(folder, file)
@@ -126,13 +128,13 @@ class Folder:
     def replace(self, name: str, content: bytes, etag: str) -> str:
         return self._swap(name, content, etag)
 
-    def sweep(self) -> int:
-        swept = 0
+    def sweep(self, prefix: str = "") -> int:
+        swept, below = 0, self._path(prefix) if prefix else self._root
         with self._border("sweep"):
             self._must_be_there()
             with self._part(self._root / "now") as (part, _):
                 now_s = part.stat().st_mtime  # the folder's own clock, not this machine's
-            for part in self._root.rglob(".*.part"):
+            for part in below.rglob(".*.part"):
                 with suppress(FileNotFoundError):
                     if now_s - part.stat().st_mtime > LEFT_BEHIND_S:
                         part.unlink()

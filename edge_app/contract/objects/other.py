@@ -113,7 +113,7 @@ class Other:
     def replace(self, name: str, content: bytes, etag: str) -> str:
         self._no_locks(name)
 
-    def sweep(self) -> int:
+    def sweep(self, prefix: str = "") -> int:
         """Nobody knows this store's clock: what is left behind stays, hidden by its name."""
         return 0
 

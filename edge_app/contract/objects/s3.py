@@ -141,9 +141,9 @@ class S3:
     def replace(self, name: str, content: bytes, etag: str) -> str:
         return self._swap(name, content, IfMatch=etag)
 
-    def sweep(self) -> int:
+    def sweep(self, prefix: str = "") -> int:
         """Multipart uploads: none are ours, but their parts are paid for, and nobody sees them in a listing."""
-        answer = self._ask("list_multipart_uploads", None, Prefix=self._prefix)
+        answer = self._ask("list_multipart_uploads", None, Prefix=self._prefix + (f"{prefix}/" if prefix else ""))
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])  # the server's own clock
         stale = [
             each for each in answer.get("Uploads", ()) if (now - each["Initiated"]).total_seconds() > LEFT_BEHIND_S

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from edge_app.contract.yaml import FilePath, beside
 
-_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
 class ObjectStoreSettings(BaseModel):
@@ -58,7 +58,7 @@ class ObjectStoreSettings(BaseModel):
         parts = urlsplit(url)
         if parts.password or (parts.scheme == "s3" and "@" in parts.netloc):
             raise ValueError("holds a password; name environment variables in key_env and secret_env instead")
-        if parts.scheme == "s3" and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.-]+)*/?", url):
+        if parts.scheme == "s3" and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w-][\w.-]*)*/?", url):
             raise ValueError("expected s3://bucket/prefix: small letters, digits, dots and - in the bucket's name")
         return url.rstrip("/")
 

@@ -70,8 +70,8 @@ class ObjectStore(Protocol):
     def replace(self, name: str, content: bytes, etag: str) -> str:
         """The new etag. Raises ObjectTakenError when the object is not the one of `etag` any more."""
 
-    def sweep(self) -> int:
-        """Delete what interrupted writers left under this store's address, a day old by the store's own clock."""
+    def sweep(self, prefix: str = "") -> int:
+        """Delete what interrupted writers left below this name, a day old by the store's own clock; how much."""
 
     def close(self) -> None: ...
 
