@@ -63,6 +63,8 @@ class Writes(Protocol):
 class Collects(Protocol):
     """Keeps crops of what was seen; see `Collector`."""
 
+    def parts(self) -> Mapping[str, bytes]: ...
+
     def note(self, views: list[View], tracklets: list[Tracklet], facts: list[Fact]) -> None: ...
 
 
@@ -171,7 +173,7 @@ class Pipeline:
     def _parts(self) -> dict[str, bytes | None]:
         """Everything a restart needs: open tracks, what changed in the association, and where each camera stands."""
         progress = json.dumps({"now": self.now, "positions": self.positions}).encode()
-        changes = self.association.take_changes()
+        changes = {**self.association.take_changes(), **(self.collection.parts() if self.collection else {})}
         return {**self.perception.snapshot(), **changes, PROGRESS: sealed(_FORMAT, progress)}
 
 

@@ -7,8 +7,8 @@
       → Spool.add                   on the disk
       → Saver.save                  accepted: in the transaction of the facts or a later one, never before them
 
-So a process that dies doubles no crop: what a restart decides again was not accepted. It loses what was in memory, and
-the next start counts it.
+So a process that dies doubles no crop: what a restart decides again was not accepted. It loses what was in memory; how
+much that is goes into every transaction, and the next start counts it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ from edge_app.associate.facts import Fact, Match, Unmatched
 from edge_app.collection.keeper import Keeper
 from edge_app.collection.spool import Spool
 from edge_app.collection.upload import Uploader
+from edge_app.store.parts import Parts, sealed, unsealed
 from edge_app.store.rows import Row, Shed
 from edge_app.types import Tracklet, View
 
 log = logging.getLogger(__name__)
 
+MEMORY = "collection/memory"  # part: how many views are in memory only
+LOST_BEFORE = "crops_lost_with_the_process"
 LOOK_S = 0.5  # so often at least the spool is tended
-SWEEP_S = 10.0  # so often tracks that became no passage are looked for, and what is held is counted
+SWEEP_S = 10.0  # so often tracks that became no passage are looked for
 QUEUE_BYTES, QUEUE_TICKS = 32_000_000, 10_000  # of pixels, and of anything, that wait for this thread
+_FORMAT = "crosslane.crops_in_memory/1"
 AHEAD_TICKS = 100  # a recording waits when so many do
 
 
@@ -69,14 +73,17 @@ class Collector:
         time_s: Callable[[], float],
         open_tracks: Callable[[], Collection[str]],
         uploader: Uploader | None = None,
+        lost_before: int = 0,
     ) -> None:
-        """`time_s`: the store's time. `open_tracks` is asked on the pipeline's thread. `uploader`: of this spool."""
+        """`time_s`: the store's time. `open_tracks` is asked on the pipeline's thread. `uploader`: of this spool.
+        `lost_before`: what the last process had in memory."""
         self._keeper, self.spool, self._saver, self._uploader = keeper, spool, saver, uploader
         self._gap, self._time_s, self._open_tracks = gap, time_s, open_tracks
         self._change = threading.Condition()
         self._ticks: deque[_Tick] = deque()
         self._queued_bytes = 0
-        self._lost: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter({LOST_BEFORE: lost_before})
+        self._accounted = 0  # of the views seen, as far as the saver was told
         self._bug: str | None = None
         self._swept_s = time.monotonic()
         self._busy = self._closing = False
@@ -84,9 +91,17 @@ class Collector:
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
     def start(self) -> None:
+        self._saver.save(self.parts(), [])
+        self._save()
         self._thread.start()
         if self._uploader is not None:
             self._uploader.start()
+
+    def parts(self) -> dict[str, bytes]:
+        """For the pipeline's next transaction: how many views are in memory only."""
+        with self._change:
+            waiting = self._lost["crops_seen"] - self._accounted
+        return {MEMORY: sealed(_FORMAT, b"%d" % max(waiting, 0))}
 
     def note(self, views: Sequence[View], tracklets: Sequence[Tracklet], facts: Sequence[Fact]) -> None:
         """One step. Never waits; pixels that find the queue full are left out and counted."""
@@ -200,7 +215,6 @@ class Collector:
 
     def _work(self, ticks: Sequence[_Tick], ending: bool) -> None:
         keeper, at_s = self._keeper, self._time_s()
-        swept = ending
         for tick in ticks:
             for view in tick.views:
                 keeper.see(view)
@@ -209,18 +223,24 @@ class Collector:
             for fact in tick.facts:
                 keeper.hear(fact, at_s)
             keeper.tidy(time.monotonic(), at_s, tick.still_open)
-            swept = swept or tick.still_open is not None
         if not ticks:
             keeper.tidy(time.monotonic(), at_s)
         if ending:
             keeper.end(at_s)
         keeper.flush()
-        if swept:
-            self.spool.holds(keeper.hold.looks)
         self.spool.tend()
         self._save()
 
     def _save(self) -> None:
+        """What was accepted, and then what is in memory: the other way round a step between them would miss some."""
+        accounted = self._keeper.accounted
         parts, losses = self.spool.take()
         if parts or losses:
             self._saver.save({**parts, **self._keeper.stored()}, [self._gap(loss) for loss in losses])
+        with self._change:
+            self._accounted = accounted + self._lost["crops_lost_in_the_queue"]
+
+
+def lost_before(parts: Parts) -> int:
+    """How many views the last process had in memory, as of its last transaction."""
+    return parts.read(MEMORY, lambda stored: int(unsealed(stored, _FORMAT))) or 0

@@ -45,6 +45,11 @@ class Keeper:
         self._ledger = parts.read(LEDGER, _ledger) or Ledger()
         self._batch: list[Crop] = []
 
+    @property
+    def accounted(self) -> int:
+        """Views of which it is known what became of them."""
+        return sum(self.counters.values()) - self.counters["crops_kept_control"]
+
     def see(self, view: View) -> None:
         look = look_of(view, self._settings.persons, self._settings.jpeg_quality)
         if isinstance(look, str):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from edge_app.associate.facts import Fact
 from edge_app.clock import Clock
-from edge_app.collection.collector import Collector, Saves
+from edge_app.collection.collector import Collector, Saves, lost_before
 from edge_app.collection.keeper import Keeper
 from edge_app.collection.settings import CollectionSettings
 from edge_app.collection.spool import Spool
@@ -30,6 +30,9 @@ class KeepsNothing:
     problem: str | None = None
 
     def note(self, views: Sequence[View], tracklets: Sequence[Tracklet], facts: Sequence[Fact]) -> None: ...
+
+    def parts(self) -> dict[str, bytes]:
+        return {}
 
     def counters(self) -> dict[str, int]:
         return {}
@@ -76,13 +79,23 @@ def open_collector(
     store, parts = stored
     spool = Spool(settings, (names[1], store.boot_id), parts, stored=store.part, time_s=store.time_s)
     keeper = Keeper(settings, names[0], names[1], spool, parts)
+    before = lost_before(parts)
+    if before:
+        log.warning("%d views that waited for their verdict were lost with the last process", before)
     try:
         uploader = Uploader(upload[0], names, spool, upload[1]) if upload is not None else None
     except ConfigurationError:
         spool.close()
         raise
     collector = Collector(
-        keeper, spool, saver, gap=gap, time_s=store.time_s, open_tracks=open_tracks, uploader=uploader
+        keeper,
+        spool,
+        saver,
+        gap=gap,
+        time_s=store.time_s,
+        open_tracks=open_tracks,
+        uploader=uploader,
+        lost_before=before,
     )
     collector.start()
     return collector

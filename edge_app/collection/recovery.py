@@ -18,7 +18,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_app.collection import closed
@@ -42,7 +42,6 @@ class Found:
     """What a spool goes on with."""
 
     segment: Segment
-    held: int = 0  # crops that the last process had in memory only
     shards: dict[str, ClosedShard] = field(default_factory=dict)  # by name, the oldest first
     sealed: dict[str, Path] = field(default_factory=dict)  # of them, those that still have the name of a segment
     gone: set[str] = field(default_factory=set)  # whose empty files stay until the store has forgotten them
@@ -67,8 +66,6 @@ def recovered(folder: Path, parts: Parts, now_s: float) -> Found:
         found.losses.append(loss_of(state.contents, "a segment was damaged"))
         found.segment.path.unlink(missing_ok=True)
         found.segment = Segment(folder, State(state.number + 1, now_s, accepted=state.accepted))
-    found.held = state.held
-    found.segment.state = replace(found.segment.state, held=0)
     found.changes[OPEN] = found.segment.state.stored()
     return found
 

@@ -55,7 +55,6 @@ class State:
     crc32: int = 0
     contents: Contents = field(default_factory=Contents)
     accepted: int = 0  # crops that ever were, of this spool
-    held: int = 0  # crops in memory, of passages that are not decided: a process that dies loses them
 
     def stored(self) -> bytes:
         return sealed(FORMAT, json.dumps(asdict(self)).encode())
@@ -65,7 +64,7 @@ class State:
         """Raises ValueError, TypeError or KeyError for what nobody can go on from."""
         values = json.loads(unsealed(stored, FORMAT))
         state = cls(**{**values, "contents": Contents(**values["contents"])})
-        if min(state.number, state.size_bytes, state.crc32, state.contents.crops, state.accepted, state.held) < 0:
+        if min(state.number, state.size_bytes, state.crc32, state.contents.crops, state.accepted) < 0:
             raise ValueError(f"a segment of {state.size_bytes} bytes")
         return state
 

@@ -22,7 +22,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from edge_app.collection import closed
 from edge_app.collection.closed import ClosedShard
@@ -78,7 +77,6 @@ class Spool:
         self._segment, self._shards, self._sealed, self._gone = found.segment, found.shards, found.sealed, found.gone
         self._changes, self._losses = found.changes, found.losses
         self.counters["crops_lost_in_the_spool"] = sum(loss.counts["crop"] for loss in found.losses)
-        self.counters["crops_lost_with_the_process"] = found.held
 
     # For those who keep crops.
 
@@ -97,14 +95,6 @@ class Spool:
             self._problems.clear()
             self._changes[OPEN] = self._segment.state.stored()
             return True
-
-    def holds(self, crops: int) -> None:
-        """So many crops are in memory only: what a process that dies would lose."""
-        with self._lock:
-            state = self._segment.state
-            if state.held != crops:
-                self._segment.state = replace(state, held=crops)
-                self._changes[OPEN] = self._segment.state.stored()
 
     def seal(self) -> None:
         """Close the segment, if anything is in it. It becomes a shard when the store has it."""
@@ -264,9 +254,7 @@ class Spool:
         return True
 
     def _next_segment(self, state: State) -> None:
-        self._segment = Segment(
-            self.folder, State(state.number + 1, self._time_s(), accepted=state.accepted, held=state.held)
-        )
+        self._segment = Segment(self.folder, State(state.number + 1, self._time_s(), accepted=state.accepted))
         self._changes[OPEN] = self._segment.state.stored()
 
     def _lose(self, contents: Contents, reason: str) -> None:

@@ -29,7 +29,7 @@ class Node:
         self.gap = lambda shed: gap_row(letterhead, shed, START_S)
         self.saver = Saver(self.store, StoreSettings(), self.gap)
         self.saver.start()
-        self.still_open = set()
+        self.still_open, self.closed = set(), False
         self.collector = open_collector(
             self.settings,
             ("town", "edge-1"),
@@ -44,9 +44,11 @@ class Node:
         return [list(read_shard(shard.path)) for shard in self.collector.spool.closed()]
 
     def close(self) -> None:
-        self.collector.close()
-        self.saver.close()
-        self.store.close()
+        if not self.closed:
+            self.collector.close()
+            self.saver.close()
+            self.store.close()
+        self.closed = True
 
 
 @pytest.fixture
@@ -117,8 +119,20 @@ def test_tracks_that_became_no_passage_are_swept(start, monkeypatch) -> None:
     node.still_open = {name(2)}
     node.collector.note([], [], [])
     wait(lambda: node.collector.counters().get("crops_of_noise") == 1)
-    assert node.saver.flush(20.0)
-    wait(lambda: b'"held": 1' in node.store.part("collection/open"))
+    assert node.collector.parts()["collection/memory"].endswith(b"\n1")
+
+
+def test_what_was_in_memory_is_counted_when_its_process_dies(start) -> None:
+    node = start()
+    node.collector.note([view(1), view(1, 1), view(2)], [tracklet(2)], [unmatched(2)])
+    wait(lambda: node.collector.counters().get("crops_kept") == 1)
+    node.saver.save(node.collector.parts(), [])  # as the pipeline does with its next step
+    node.close()
+    again = start()
+    assert again.collector.counters()["crops_lost_with_the_process"] == 2
+    assert again.saver.flush(20.0)
+    again.close()
+    assert start().collector.counters()["crops_lost_with_the_process"] == 0
 
 
 def test_a_mistake_of_ours_does_not_end_it(start, monkeypatch) -> None:

@@ -166,14 +166,6 @@ def test_what_was_given_up_is_told_though_the_process_died_before_it_could(disk)
     assert len(disk.told) == 1
 
 
-def test_crops_in_memory_are_counted_when_their_process_dies(disk) -> None:
-    disk.spool.holds(17)
-    disk.commit()
-    assert disk.start().counters["crops_lost_with_the_process"] == 17
-    disk.commit()
-    assert disk.start().counters["crops_lost_with_the_process"] == 0
-
-
 @pytest.mark.parametrize("how", ["a byte", "its end", "all of it"])
 def test_a_segment_that_the_disk_changed_is_lost_and_told(disk, how) -> None:
     add(disk, 1)
