@@ -87,9 +87,10 @@ class S3:
             if self._is_done(name, sha256):
                 return False
             body = _Outgoing(file, pace)
-            checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
             try:
-                self._ask("put_object", name, body.moved_s, Body=body, IfNoneMatch="*", ChecksumSHA256=checksum)
+                self._ask(
+                    "put_object", name, body.moved_s, Body=body, IfNoneMatch="*", ChecksumSHA256=_checksum(sha256)
+                )
             except ObjectTakenError:  # somebody was faster, or our own first attempt arrived after all
                 if self._is_done(name, sha256):
                     return False
@@ -175,8 +176,9 @@ class S3:
         return digest_of(self._chunks(name))
 
     def _swap(self, name: str, content: bytes, **condition: Any) -> str:
+        checksum = _checksum(digest_of([content]))
         try:
-            etag: str = self._ask("put_object", name, Body=content, **condition)["ETag"]
+            etag: str = self._ask("put_object", name, Body=content, ChecksumSHA256=checksum, **condition)["ETag"]
         except ObjectTakenError:
             found, etag = self.read(name)
             if found != content:  # else it was our own first attempt, whose answer was lost
@@ -227,6 +229,11 @@ class S3:
             future.cancel()
 
 
+def _checksum(sha256: str) -> str:
+    """As S3 writes it."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
 async def _awaited(asked: Awaitable[T]) -> T:
     return await asked
 
@@ -243,11 +250,7 @@ class _Outgoing(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """The connection's loop reads to sign, and must not be held; what is sent, a thread beside it reads."""
         sending = not _on_a_loop()
-        try:
-            chunk = self._file.read(min(size, PIECE_BYTES) if sending and size > 0 else size)
-        except OSError as error:
-            self._failed = error
-            raise
+        chunk = self._of_file(self._file.read, min(size, PIECE_BYTES) if sending and size > 0 else size)
         if sending:
             pause_s = self._pace(len(chunk))
             self._moved_s = time.monotonic() + pause_s
@@ -271,13 +274,20 @@ class _Outgoing(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        return self._of_file(self._file.seek, offset, whence)
 
     def tell(self) -> int:
         return self._file.tell()
 
     def fileno(self) -> int:
         return self._file.fileno()  # from which the connection learns the size
+
+    def _of_file(self, ask: Callable[..., T], *arguments: int) -> T:
+        try:
+            return ask(*arguments)
+        except OSError as error:
+            self._failed = error
+            raise
 
 
 def _on_a_loop() -> bool:
