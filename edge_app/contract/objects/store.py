@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol, TypeAlias
 from edge_app.contract.errors import ObjectDamagedError, ObjectStoreAwayError, ObjectTakenError
 
 CHUNK_BYTES = 1 << 18
+PIECE_BYTES = 1 << 16  # of what is paced
 LARGEST_BYTES = 5 << 30  # S3's own limit of a single PutObject
 SMALL_BYTES = 1 << 20  # of objects that are held in memory
 LEFT_BEHIND_S = 86_400.0  # no writer works on one object for a day
@@ -101,8 +102,8 @@ def digest_of(chunks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def chunks_of(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK_BYTES):
+def chunks_of(file: BinaryIO, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    while chunk := file.read(size):
         yield chunk
 
 
@@ -115,9 +116,9 @@ class LocalError(Exception):
 
 
 def local_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Raises LocalError."""
+    """Pieces to send. Raises LocalError."""
     try:
-        yield from chunks_of(file)
+        yield from chunks_of(file, PIECE_BYTES)
     except OSError as error:
         raise LocalError(error) from error
 
