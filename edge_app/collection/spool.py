@@ -142,9 +142,8 @@ class Spool:
 
     @property
     def problem(self) -> str | None:
-        """What ails it just now, in stable words."""
-        with self._lock:
-            return "spool: " + "; ".join(self._problems.values()) if self._problems else None
+        """What ails it just now, in stable words. Never waits for the disk."""
+        return "spool: " + "; ".join(problems) if (problems := list(self._problems.values())) else None
 
     @property
     def settled(self) -> bool:

@@ -1,5 +1,6 @@
 """The real thread between a pipeline and a real store: it never makes matching wait, and what it loses it counts."""
 
+import os
 import threading
 import time
 
@@ -78,7 +79,7 @@ def test_from_a_step_to_a_shard(start) -> None:
     node.collector.note([view(2)], [tracklet(2)], [match(1), unmatched(2)])
     assert node.collector.settle(20.0, over=threading.Event())
     assert node.saver.flush(20.0)
-    wait(node.collector.spool.closed)
+    wait(lambda: node.collector.gauges()["crop_shards_waiting"])
     assert [crop.record.passage for crop in node.shards()[0]] == [name(1)] * 3 + [name(2)]
     assert node.store.load().keys() >= {"collection/open", "collection/ledger"}
     assert node.collector.counters()["crops_seen"] == node.collector.counters()["crops_kept"] == 4
@@ -108,6 +109,27 @@ def test_a_step_never_waits_and_what_finds_no_room_is_counted(start, monkeypatch
     assert node.collector.counters()["crops_seen"] == 301
     assert node.collector._keeper.counters["crops_kept"] <= 6
     assert node.collector.gauges()["crops_waiting_for_a_verdict"] == 0
+
+
+def test_a_disk_that_hangs_makes_nobody_wait(start, monkeypatch) -> None:
+    node = start()
+    hangs, go_on = threading.Event(), threading.Event()
+    fsync = os.fsync
+    monkeypatch.setattr("edge_app.collection.segment.os.fsync", lambda fd: (hangs.set(), go_on.wait(20), fsync(fd)))
+    node.collector.note([view(1)], [tracklet(1)], [unmatched(1)])
+    assert hangs.wait(20)
+    began_s = time.monotonic()
+    for track in range(2, 50):
+        node.collector.note([view(track)], [tracklet(track)], [unmatched(track)])
+        assert node.collector.parts()
+        assert node.collector.counters()["crops_seen"] == track
+        assert node.collector.gauges()["crop_spool_bytes"] == 0
+        assert node.collector.problem is None
+    assert time.monotonic() - began_s < 2.0
+    assert not node.collector.settle(0.1)
+    go_on.set()
+    assert node.collector.settle(20.0)
+    assert node.collector.spool.accepted >= 40
 
 
 def test_tracks_that_became_no_passage_are_swept(start, monkeypatch) -> None:
