@@ -21,7 +21,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from edge_app.collection import closed
 from edge_app.collection.closed import ClosedShard
@@ -67,13 +67,15 @@ class Spool:
         self.counters: Counter[str] = Counter()  # since the start
         self._lock = threading.RLock()
         self._problems: dict[str, str] = {}
-        try:
-            self._only_process = private_folder(self.folder)
-            found = recovered(self.folder, parts, time_s())
-        except OSError as error:
-            raise StoreError(
-                f"collection.folder {self.folder}: {error.strerror or error}; can it be written?"
-            ) from error
+        with ExitStack() as opened:
+            try:
+                self._only_process = private_folder(self.folder)
+                opened.callback(self._only_process)
+                found = recovered(self.folder, parts, time_s())
+            except OSError as error:
+                why = error.strerror or error
+                raise StoreError(f"collection.folder {self.folder}: {why}; can it be written?") from error
+            opened.pop_all()
         self._segment, self._shards, self._sealed, self._gone = found.segment, found.shards, found.sealed, found.gone
         self._changes, self._losses = found.changes, found.losses
         self.counters["crops_lost_in_the_spool"] = sum(loss.counts["crop"] for loss in found.losses)
