@@ -79,6 +79,26 @@ def upload(
 
 
 @cli.command()
+def forget(
+    config: Config,
+    identity: Annotated[str | None, typer.Option(help="A global id, or the id of one passage (its track).")] = None,
+    camera: Annotated[str | None, typer.Option(help="What this camera saw.")] = None,
+    since: Annotated[str | None, typer.Option(help="What was seen from then on: 2026-01-31T12:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="What was seen until then.")] = None,
+) -> None:
+    """Erase what a stopped node has of an identity, a camera or a time (memory, messages, crops); prints a receipt."""
+    import time
+
+    from edge_app.config import load
+    from edge_app.forget import forget as forget_what
+    from edge_app.forget import selection_of
+
+    selection = selection_of(identity, camera, since, until)
+    for line in forget_what(load(config), selection, time.time()).json().split("\n"):
+        say(line)
+
+
+@cli.command()
 def replay(
     config: Config,
     out: Annotated[Path, typer.Option(help="Facts as JSON lines; the same input gives the same bytes.")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 
@@ -15,8 +16,9 @@ class BadLine:
     `slow`: 20 kB a second.
     """
 
-    def __init__(self, port: int, does: str = "pass", after: int = 0) -> None:
-        self.does, self.after = does, after
+    def __init__(self, port: int, does: str = "pass", after: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` the line is encrypted up to here."""
+        self.does, self.after, self._tls = does, after, tls
         self.passed = 0  # bytes towards the server
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -37,6 +39,10 @@ class BadLine:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                try:
+                    client = self._tls.wrap_socket(client, server_side=True) if self._tls else client
+                except OSError:  # the certificate was not liked
+                    continue
                 server = socket.create_connection(self._target)
                 self._open += [client, server]
                 threading.Thread(target=self._requests, args=(client, server), daemon=True).start()

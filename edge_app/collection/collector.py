@@ -72,11 +72,11 @@ class Collector:
         gap: Callable[[Shed], Row],
         time_s: Callable[[], float],
         open_tracks: Callable[[], Collection[str]],
-        lost_before: int = 0,
         uploader: Uploader | None = None,
+        lost_before: int = 0,
     ) -> None:
-        """`time_s`: the store's time. `open_tracks` is asked on the pipeline's thread. `lost_before`: what the last
-        process had in memory. `uploader`: of this spool."""
+        """`time_s`: the store's time. `open_tracks` is asked on the pipeline's thread. `uploader`: of this spool.
+        `lost_before`: what the last process had in memory."""
         self._keeper, self.spool, self._saver, self._uploader = keeper, spool, saver, uploader
         self._gap, self._time_s, self._open_tracks = gap, time_s, open_tracks
         self._change = threading.Condition()
@@ -85,6 +85,7 @@ class Collector:
         self._lost: Counter[str] = Counter({LOST_BEFORE: lost_before})
         self._accounted = 0  # of the views seen, as far as the saver was told
         self._bug: str | None = None
+        self._gauges: dict[str, int] = {}
         self._swept_s = time.monotonic()
         self._busy = self._closing = False
         self._ending = False  # nothing more comes: let go what is held
@@ -133,12 +134,8 @@ class Collector:
         return {**dict(self._lost), **dict(self._keeper.counters), **dict(self.spool.counters), **sent}
 
     def gauges(self) -> dict[str, int]:
-        """What there is now."""
-        return {
-            "crops_waiting_for_a_verdict": self._keeper.hold.looks,
-            "crop_shards_waiting": len(self.spool.closed()),
-            "crop_spool_bytes": self.spool.size_bytes(),
-        }
+        """What there is now, as of the last look: whoever asks must not wait for the disk."""
+        return self._gauges
 
     def wait_for_room(self, stop: threading.Event) -> None:
         """For recordings, which can wait: until little is queued, or stopped."""
@@ -239,6 +236,11 @@ class Collector:
             self._saver.save({**parts, **self._keeper.stored()}, [self._gap(loss) for loss in losses])
         with self._change:
             self._accounted = accounted + self._lost["crops_lost_in_the_queue"]
+        self._gauges = {
+            "crops_waiting_for_a_verdict": self._keeper.hold.looks,
+            "crop_shards_waiting": len(self.spool.closed()),
+            "crop_spool_bytes": self.spool.size_bytes(),
+        }
 
 
 def lost_before(parts: Parts) -> int:

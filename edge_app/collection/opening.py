@@ -79,14 +79,14 @@ def open_collector(
     store, parts = stored
     spool = Spool(settings, (names[1], store.boot_id), parts, stored=store.part, time_s=store.time_s)
     keeper = Keeper(settings, names[0], names[1], spool, parts)
+    before = lost_before(parts)
+    if before:
+        log.warning("%d views that waited for their verdict were lost with the last process", before)
     try:
         uploader = Uploader(upload[0], names, spool, upload[1]) if upload is not None else None
     except ConfigurationError:
         spool.close()
         raise
-    before = lost_before(parts)
-    if before:
-        log.warning("%d views that waited for their verdict were lost with the last process", before)
     collector = Collector(
         keeper,
         spool,
@@ -94,8 +94,8 @@ def open_collector(
         gap=gap,
         time_s=store.time_s,
         open_tracks=open_tracks,
-        lost_before=before,
         uploader=uploader,
+        lost_before=before,
     )
     collector.start()
     return collector

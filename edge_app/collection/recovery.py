@@ -34,7 +34,7 @@ from edge_app.store.rows import Shed
 log = logging.getLogger(__name__)
 
 OPEN, SHARDS = "collection/open", "collection/shard/"  # parts: a `State`, and a `ClosedShard` each
-GONE, LOST = ".gone", ".lost"
+GONE, LOST, OLD = ENDINGS = (".gone", ".lost", ".old")
 
 
 @dataclass
@@ -72,6 +72,9 @@ def recovered(folder: Path, parts: Parts, now_s: float) -> Found:
 
 def _place(found: Found, shard: ClosedShard, files: set[str]) -> None:
     """A shard that the store knows."""
+    if shard.name + OLD in files:
+        (shard.path.parent / (shard.name + OLD)).replace(shard.path)
+        files.add(shard.name)
     segment = path_of(shard.path.parent, ShardName.parse(shard.name).number)
     if shard.name in files or segment.name in files:
         found.shards[shard.name] = shard
@@ -87,7 +90,7 @@ def _place(found: Found, shard: ClosedShard, files: set[str]) -> None:
 def _take_up_strangers(found: Found, folder: Path, files: set[str], now_s: float) -> None:
     """Files of which the store says nothing."""
     named = {path.name for path in found.sealed.values()} | {found.segment.path.name} | found.shards.keys()
-    for name in sorted(files - named - {gone + ending for gone in found.gone for ending in (GONE, LOST)}):
+    for name in sorted(files - named - {gone + ending for gone in found.gone for ending in ENDINGS}):
         path = folder / name
         if name.endswith(".tar"):
             try:
@@ -97,7 +100,7 @@ def _take_up_strangers(found: Found, folder: Path, files: set[str], now_s: float
                 continue
             found.shards[name] = shard
             found.changes[SHARDS + name] = closed.stored(shard)
-        elif name.endswith((GONE, LOST)):
+        elif name.endswith(ENDINGS):
             path.unlink(missing_ok=True)
         elif name.startswith("segment-"):
             if not found.segment.state.number and (contents := contents_of(path)).crops:

@@ -2,7 +2,7 @@
 
     segment-000012.open                              is filled; how much of it counts is in the store
     edge-1-a1b2c3.7-000011-0123456789abcdef.tar      closed, waits for its upload
-    edge-1-a1b2c3.7-000010-89abcdef01234567.tar.gone empty: it is at the trainer's; `.lost`: it was given up
+    edge-1-a1b2c3.7-000010-89abcdef01234567.tar.gone empty: it is at the trainer's; `.lost`: given up; `.old`: replaced
 
 The store is right, the folder follows: what is accepted, what is closed and what is gone is said by parts that are
 written with the facts, and a file is renamed or removed only after the store says so. Stopped anywhere between, the
@@ -21,11 +21,11 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from edge_app.collection import closed
 from edge_app.collection.closed import ClosedShard
-from edge_app.collection.recovery import GONE, LOST, OPEN, SHARDS, loss_of, private_folder, recovered
+from edge_app.collection.recovery import ENDINGS, GONE, LOST, OLD, OPEN, SHARDS, loss_of, private_folder, recovered
 from edge_app.collection.segment import Contents, Segment, State
 from edge_app.collection.settings import CollectionSettings
 from edge_app.contract.archive import sync_folder
@@ -67,13 +67,15 @@ class Spool:
         self.counters: Counter[str] = Counter()  # since the start
         self._lock = threading.RLock()
         self._problems: dict[str, str] = {}
-        try:
-            self._only_process = private_folder(self.folder)
-            found = recovered(self.folder, parts, time_s())
-        except OSError as error:
-            raise StoreError(
-                f"collection.folder {self.folder}: {error.strerror or error}; can it be written?"
-            ) from error
+        with ExitStack() as opened:
+            try:
+                self._only_process = private_folder(self.folder)
+                opened.callback(self._only_process)
+                found = recovered(self.folder, parts, time_s())
+            except OSError as error:
+                why = error.strerror or error
+                raise StoreError(f"collection.folder {self.folder}: {why}; can it be written?") from error
+            opened.pop_all()
         self._segment, self._shards, self._sealed, self._gone = found.segment, found.shards, found.sealed, found.gone
         self._changes, self._losses = found.changes, found.losses
         self.counters["crops_lost_in_the_spool"] = sum(loss.counts["crop"] for loss in found.losses)
@@ -142,9 +144,8 @@ class Spool:
 
     @property
     def problem(self) -> str | None:
-        """What ails it just now, in stable words."""
-        with self._lock:
-            return "spool: " + "; ".join(self._problems.values()) if self._problems else None
+        """What ails it just now, in stable words. Never waits for the disk."""
+        return "spool: " + "; ".join(problems) if (problems := list(self._problems.values())) else None
 
     @property
     def settled(self) -> bool:
@@ -184,6 +185,18 @@ class Spool:
         """The file is not what its digest says any more: it is deleted, and told as lost."""
         return self._give_up(name, "a shard was damaged on the disk")
 
+    def replace(self, name: str, by: Sequence[Crop]) -> None:
+        """A closed shard leaves, and these of its crops are filled in anew; one transaction of the store does both.
+        Raises `StoreError` when the disk does not take it."""
+        with self._lock:
+            if by and not self.add(by):
+                raise StoreError(self.problem or "the disk does not take crops")
+            (self.folder / name).replace(self.folder / (name + OLD))
+            sync_folder(self.folder)
+            del self._shards[name]
+            self._gone.add(name)
+            self._changes[SHARDS + name] = None
+
     # Inside; every caller holds the lock.
 
     def _follow_store(self) -> None:
@@ -196,7 +209,7 @@ class Spool:
                 del self._sealed[name]
         for name in list(self._gone):
             if self._stored(SHARDS + name) is None:
-                for ending in (GONE, LOST):
+                for ending in ENDINGS:
                     (self.folder / (name + ending)).unlink(missing_ok=True)
                 self._gone.discard(name)
 

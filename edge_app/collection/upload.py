@@ -159,7 +159,8 @@ class Uploader:
         try:
             was_sent = self._store.put(f"{self._folder}/{shard.name}", shard.path, shard.sha256, self._rate)
         except FileNotFoundError:
-            return  # given up by the spool meanwhile, and counted there
+            self._miss(shard)
+            return
         except OSError as error:
             raise StoreError(f"shard {shard.path} cannot be read: {error.strerror or error}") from error
         seconds = round(self._clock.monotonic() - began_s, 3)
@@ -167,6 +168,13 @@ class Uploader:
         self._spool.confirmed(shard.name)
         self.counters["shards_sent" if was_sent else "shards_there_already"] += 1
         self.counters["shard_bytes_sent"] += shard.bytes if was_sent else 0
+
+    def _miss(self, shard: ClosedShard) -> None:
+        """No such file. Given up by the spool meanwhile, and counted there; or somebody took it."""
+        if any(one.name == shard.name for one in self._spool.closed()):
+            self.counters["shards_damaged_here"] += 1
+            self._note("missing here", shard)
+            self._spool.damaged(shard.name)
 
     def _doubt(self, shard: ClosedShard, error: ObjectStoreError) -> None:
         """Whose bytes are wrong? Raises `error` when it was the other end, or the way there."""

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from edge_app.clock import Clock
 from edge_app.settings import FilePath, Settings
-from edge_app.store import ages, aside, opening, salvage, shedding
+from edge_app.store import ages, aside, erasing, opening, salvage, shedding
 from edge_app.store.opening import plain_errors
 from edge_app.store.rows import Row, Shed, checksum, is_whole
 from edge_app.store.tables import transaction
@@ -194,6 +194,24 @@ class Store:
             aside.put_parts(write, parts, now_s)
             queue(row)
         return dict(counts)
+
+    def erase(
+        self, parts: Mapping[str, None], unwanted: Callable[[str, bytes], bool], gap: Callable[[Shed], Row]
+    ) -> Counter[str]:
+        """Parts, and messages of which `unwanted(kind, payload)` says so, sent or not, leave the file for good, and so
+        does all that is set aside. Counts by kind; `gap` is queued where an unsent one was among
+        them. It takes as long as writing the whole file."""
+        with self._queueing() as (write, queue):
+            erased, unsent, size = erasing.messages(write, unwanted)
+            for key in parts:
+                write("DELETE FROM parts WHERE key = ?", (key,))
+            if unsent:
+                now_s = self._clock.wall()
+                queue(gap(Shed(dict(unsent), now_s, now_s, "forgotten on request")))
+        self._count(-sum(unsent.values()), -size)
+        with plain_errors(self.path), self._commit_lock, self._drain_lock:
+            erasing.shrink(self._writer.execute)
+        return erased
 
     def say_losses(self, gap: Callable[[Shed], Row]) -> list[Shed]:
         """What a damaged file cost, since it was last asked; `gap` publishes it, in the transaction that forgets it."""

@@ -28,11 +28,11 @@ SECONDS = 15.0
 def site(tmp_path):
     """`site(store)` writes a site that sends there; its path."""
 
-    def write(store: dict) -> str:
+    def write(store: dict, **upload: float) -> str:
         raw = raw_config(Play("grid-2", 7, 0.2, SECONDS, fidelity="frames"), tmp_path / "node.db", None)
         raw["ticks"]["speed"] = None
         raw["collection"] = {"enabled": True, "folder": str(tmp_path / "spool"), "shard_s": 1.0, "keep_free_bytes": 0}
-        raw["upload"] = {"store": store, "audit": str(tmp_path / "uploads.jsonl"), "away_min_s": 0.2}
+        raw["upload"] = {"store": store, "audit": str(tmp_path / "uploads.jsonl"), "away_min_s": 0.2, **upload}
         (tmp_path / "site.yaml").write_text(yaml.safe_dump(raw))
         return str(tmp_path / "site.yaml")
 
@@ -79,6 +79,23 @@ def test_crops_of_a_node_that_is_killed_are_in_the_store_once(tmp_path, site, s3
     assert set(keys.values()) == {1}
     assert [name for name in os.listdir(tmp_path / "spool") if name.endswith((".tar", ".open"))] == []
     assert {line["event"] for line in audited(tmp_path)} <= {"sent", "was there"}
+
+
+def test_a_node_in_the_middle_of_a_transfer_ends_when_asked_to(tmp_path, site):
+    (tmp_path / "store").mkdir()
+    node = start("run", "-c", site({"url": str(tmp_path / "store")}, bytes_per_s=1000.0))
+    until_s = time.monotonic() + 120
+    while not list((tmp_path / "store").rglob(".*.part")):
+        assert time.monotonic() < until_s
+        assert node.poll() is None, ended(node)
+        time.sleep(0.02)
+    node.terminate()
+    asked_s = time.monotonic()
+    code, said = ended(node)
+    assert time.monotonic() - asked_s < 10
+    assert code == 0, said
+    assert "left behind" not in said
+    assert list((tmp_path / "store").rglob(".*.part")) == []
 
 
 def fill_spool(tmp_path, shards):

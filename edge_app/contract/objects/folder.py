@@ -35,8 +35,9 @@ from edge_app.contract.objects.store import (
     Stored,
     at_once,
     check_name,
-    chunks_of,
     is_name,
+    local_chunks,
+    local_errors,
     receive,
     same_digest,
     sha256_of,
@@ -62,12 +63,12 @@ class Folder:
 
     def put(self, name: str, path: Path, sha256: str, pace: Pace = at_once) -> bool:
         target = self._path(name)
-        with path.open("rb") as source, self._border(name):
+        with path.open("rb") as source, local_errors(), self._border(name):
             if target.exists():
                 return self._done_already(name, target, sha256)
             with self._part(target) as (part, handle):
                 digest = hashlib.sha256()
-                for chunk in chunks_of(source):
+                for chunk in local_chunks(source):
                     wait_turn(pace(len(chunk)), self._stop)
                     digest.update(chunk)
                     _write(handle, chunk)

@@ -29,13 +29,15 @@ from edge_app.contract.objects.store import (
     CHUNK_BYTES,
     LARGEST_BYTES,
     SMALL_BYTES,
+    LocalError,
     Pace,
     Stored,
     at_once,
     check_name,
-    chunks_of,
     digest_of,
     is_name,
+    local_chunks,
+    local_errors,
     receive,
     same_digest,
     taken,
@@ -59,13 +61,13 @@ class Other:
         target = self._path(name)
         folder, _, last = target.rpartition("/")
         part = f"{folder}/.{last}.{secrets.token_hex(4)}.part"
-        with path.open("rb") as source, self._border(name):
+        with path.open("rb") as source, local_errors(), self._border(name):
             if self._files.exists(target):
                 return self._done_already(name, sha256)
             self._files.makedirs(folder, exist_ok=True)
             try:
                 with self._files.open(part, "wb") as file:
-                    for chunk in chunks_of(source):
+                    for chunk in local_chunks(source):
                         wait_turn(pace(len(chunk)), self._stop)
                         file.write(chunk)
                 same_digest(name, digest_of(self._chunks(part, name)), sha256)
@@ -149,9 +151,7 @@ class Other:
         """Foreign errors end here, of whatever library serves the address."""
         try:
             yield
-        except ObjectStoreError:
-            raise
-        except ImportError:
+        except (ObjectStoreError, ImportError, LocalError):
             raise
         except FileNotFoundError as error:
             raise ObjectMissingError(f"{self.where}: no object {what}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import logging
 import os
 import threading
@@ -19,7 +18,7 @@ from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import s3fs
 
@@ -30,6 +29,7 @@ from edge_app.contract.errors import (
     ObjectStoreRefusedError,
     ObjectTakenError,
 )
+from edge_app.contract.objects.outgoing import Outgoing
 from edge_app.contract.objects.s3_faults import translated
 from edge_app.contract.objects.settings import ObjectStoreSettings
 from edge_app.contract.objects.store import (
@@ -53,7 +53,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.2
 PAGE = 1000  # names in an answer, S3's own limit
-PIECE_BYTES = 1 << 16  # so fine is the pace
 T = TypeVar("T")
 
 
@@ -86,10 +85,11 @@ class S3:
         with path.open("rb") as file:
             if self._is_done(name, sha256):
                 return False
-            body = _Outgoing(file, pace)
-            checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+            body = Outgoing(file, pace)
             try:
-                self._ask("put_object", name, body.moved_s, Body=body, IfNoneMatch="*", ChecksumSHA256=checksum)
+                self._ask(
+                    "put_object", name, body.moved_s, Body=body, IfNoneMatch="*", ChecksumSHA256=_checksum(sha256)
+                )
             except ObjectTakenError:  # somebody was faster, or our own first attempt arrived after all
                 if self._is_done(name, sha256):
                     return False
@@ -175,8 +175,9 @@ class S3:
         return digest_of(self._chunks(name))
 
     def _swap(self, name: str, content: bytes, **condition: Any) -> str:
+        checksum = _checksum(digest_of([content]))
         try:
-            etag: str = self._ask("put_object", name, Body=content, **condition)["ETag"]
+            etag: str = self._ask("put_object", name, Body=content, ChecksumSHA256=checksum, **condition)["ETag"]
         except ObjectTakenError:
             found, etag = self.read(name)
             if found != content:  # else it was our own first attempt, whose answer was lost
@@ -227,62 +228,10 @@ class S3:
             future.cancel()
 
 
+def _checksum(sha256: str) -> str:
+    """As S3 writes it."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
 async def _awaited(asked: Awaitable[T]) -> T:
     return await asked
-
-
-class _Outgoing(io.RawIOBase):
-    """A file on its way out: keeps to the pace, tells when it moved, and knows when its own disk failed."""
-
-    def __init__(self, file: BinaryIO, pace: Pace) -> None:
-        self._file, self._pace = file, pace
-        self._moved_s = time.monotonic()
-        self._failed: OSError | None = None
-        self._over = threading.Event()
-
-    def read(self, size: int = -1) -> bytes:
-        """The connection's loop reads to sign, and must not be held; what is sent, a thread beside it reads."""
-        sending = not _on_a_loop()
-        try:
-            chunk = self._file.read(min(size, PIECE_BYTES) if sending and size > 0 else size)
-        except OSError as error:
-            self._failed = error
-            raise
-        if sending:
-            pause_s = self._pace(len(chunk))
-            self._moved_s = time.monotonic() + pause_s
-            if self._over.wait(pause_s):
-                raise OSError("the transfer is over")
-        return chunk
-
-    def moved_s(self) -> float:
-        return self._moved_s
-
-    def end(self) -> None:
-        """Nobody waits for the pace any longer. Raises OSError when the file itself could not be read."""
-        self._over.set()
-        if self._failed is not None:
-            raise self._failed
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def fileno(self) -> int:
-        return self._file.fileno()  # from which the connection learns the size
-
-
-def _on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

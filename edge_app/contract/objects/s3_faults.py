@@ -63,6 +63,8 @@ def translated(error: BaseException, where: str, what: str) -> ObjectStoreError:
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, _NO_KEYS):
         return ObjectStoreRefusedError(f"{said}: {reason}; {_LOGIN}")
+    if isinstance(error, boto.FlexibleChecksumError):
+        return ObjectDamagedError(f"{said}: {reason}; {_DAMAGED}")
     if isinstance(error, boto.SSLError):
         return ObjectStoreRefusedError(f"{said}: {reason}; the server's certificate must be signed by those in ca")
     if isinstance(error, _WRONG_SETTINGS):

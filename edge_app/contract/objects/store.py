@@ -7,7 +7,8 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
@@ -15,6 +16,7 @@ from typing import BinaryIO, Protocol, TypeAlias
 from edge_app.contract.errors import ObjectDamagedError, ObjectStoreAwayError, ObjectTakenError
 
 CHUNK_BYTES = 1 << 18
+PIECE_BYTES = 1 << 16  # of what is paced
 LARGEST_BYTES = 5 << 30  # S3's own limit of a single PutObject
 SMALL_BYTES = 1 << 20  # of objects that are held in memory
 LEFT_BEHIND_S = 86_400.0  # no writer works on one object for a day
@@ -100,9 +102,34 @@ def digest_of(chunks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def chunks_of(file: BinaryIO) -> Iterable[bytes]:
-    while chunk := file.read(CHUNK_BYTES):
+def chunks_of(file: BinaryIO, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    while chunk := file.read(size):
         yield chunk
+
+
+class LocalError(Exception):
+    """Carries the OSError of a file on this side past what translates those of the other side."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def local_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Pieces to send. Raises LocalError."""
+    try:
+        yield from chunks_of(file, PIECE_BYTES)
+    except OSError as error:
+        raise LocalError(error) from error
+
+
+@contextmanager
+def local_errors() -> Iterator[None]:
+    """Around everything that reads `local_chunks`: raises the OSError that it was."""
+    try:
+        yield
+    except LocalError as error:
+        raise error.error from None
 
 
 def receive(chunks: Iterable[bytes], path: Path, sha256: str | None, limit_bytes: int) -> str:

@@ -1,5 +1,9 @@
 """The real thread between a pipeline and a real store: it never makes matching wait, and what it loses it counts."""
 
+import json
+import os
+import shutil
+import subprocess
 import threading
 import time
 
@@ -78,7 +82,7 @@ def test_from_a_step_to_a_shard(start) -> None:
     node.collector.note([view(2)], [tracklet(2)], [match(1), unmatched(2)])
     assert node.collector.settle(20.0, over=threading.Event())
     assert node.saver.flush(20.0)
-    wait(node.collector.spool.closed)
+    wait(lambda: node.collector.gauges()["crop_shards_waiting"])
     assert [crop.record.passage for crop in node.shards()[0]] == [name(1)] * 3 + [name(2)]
     assert node.store.load().keys() >= {"collection/open", "collection/ledger"}
     assert node.collector.counters()["crops_seen"] == node.collector.counters()["crops_kept"] == 4
@@ -108,6 +112,27 @@ def test_a_step_never_waits_and_what_finds_no_room_is_counted(start, monkeypatch
     assert node.collector.counters()["crops_seen"] == 301
     assert node.collector._keeper.counters["crops_kept"] <= 6
     assert node.collector.gauges()["crops_waiting_for_a_verdict"] == 0
+
+
+def test_a_disk_that_hangs_makes_nobody_wait(start, monkeypatch) -> None:
+    node = start()
+    hangs, go_on = threading.Event(), threading.Event()
+    fsync = os.fsync
+    monkeypatch.setattr("edge_app.collection.segment.os.fsync", lambda fd: (hangs.set(), go_on.wait(20), fsync(fd)))
+    node.collector.note([view(1)], [tracklet(1)], [unmatched(1)])
+    assert hangs.wait(20)
+    began_s = time.monotonic()
+    for track in range(2, 50):
+        node.collector.note([view(track)], [tracklet(track)], [unmatched(track)])
+        assert node.collector.parts()
+        assert node.collector.counters()["crops_seen"] == track
+        assert node.collector.gauges()["crop_spool_bytes"] == 0
+        assert node.collector.problem is None
+    assert time.monotonic() - began_s < 2.0
+    assert not node.collector.settle(0.1)
+    go_on.set()
+    assert node.collector.settle(20.0)
+    assert node.collector.spool.accepted >= 40
 
 
 def test_tracks_that_became_no_passage_are_swept(start, monkeypatch) -> None:
@@ -177,6 +202,49 @@ def test_a_disk_without_room_is_a_problem_of_the_node_and_counted(start) -> None
     assert node.collector.settle(20.0)
     assert node.collector.counters()["crops_lost_to_the_disk"] == 1
     assert "bytes of the disk are free" in node.collector.problem
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_on_a_full_disk_crops_go_first_and_every_fact_is_written(small_disk) -> None:
+    """Facts and crops on one small disk, and somebody else's file that grows until there is no room for crops."""
+    node = Node(small_disk, keep_free_bytes=10_000_000, shard_bytes=200_000, daily_bytes=10**11)
+    tracks = iter(range(1000))
+
+    def pass_by(passages: int) -> None:
+        for _, track in zip(range(passages), tracks, strict=False):
+            node.saver.save({f"fact/{track}": bytes(1000)}, [])
+            node.collector.note([view(track, n) for n in range(3)], [tracklet(track)], [unmatched(track)])
+        assert node.collector.settle(20.0)
+        assert node.saver.flush(20.0), node.saver.problem
+
+    try:
+        with (small_disk / "other").open("wb") as other:
+            while node.collector.problem is None:
+                pass_by(10)
+                other.write(bytes(300_000))
+                other.flush()
+        pass_by(10)
+        assert "bytes of the disk are free" in node.collector.problem
+        counters, passed = node.collector.counters(), next(tracks)
+        assert counters["crops_kept"] + counters["crops_lost_to_the_disk"] == 3 * passed
+        assert counters["crops_lost_in_the_spool"] > 0
+        assert counters["crops_lost_to_the_disk"] >= 30
+        assert sum(key.startswith("fact/") for key in node.store.load()) == passed
+        gaps = [json.loads(one.payload) for one in node.store.pending(1000) if one.kind == "gap"]
+        assert sum(gap["counts"]["crop"] for gap in gaps) == counters["crops_lost_in_the_spool"]
+    finally:
+        node.close()
 
 
 def test_nothing_is_kept_where_crops_are_not_asked_for(start, tmp_path) -> None:

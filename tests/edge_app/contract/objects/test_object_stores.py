@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from seaweed import READER
@@ -82,6 +83,13 @@ def test_a_name_that_exists_is_never_overwritten(store, shard, tmp_path):
 def test_a_file_that_is_not_what_its_digest_says_is_not_stored(store, shard):
     with pytest.raises(ObjectDamagedError):
         store.put("a.tar", shard, sha256(b"what it was"))
+    assert store.list() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_store(store):
+    with pytest.raises(OSError, match=r"Input/output error|Invalid argument"):
+        store.put("a.tar", Path("/proc/self/mem"), sha256(b""))
     assert store.list() == []
 
 
