@@ -8,7 +8,8 @@
 Wrong matches among the T meet by the same chance as those among the K, but compete with the right ones, so K / T is an
 upper bound, the looser the denser the traffic. F leaves out of N, the passages that a link leads to, those that were
 matched rightly, T − F of them: they are not wrong too, while among the decoys nobody is right. One in K / N of the
-others is then wrong, F = K / N · (N − T + F). Over twelve small worlds with 1006 matches K is 111, F 26, wrong are 21.
+others is then wrong, F = K / N · (N − T + F). Over the twelve worlds of
+tests/edge_app/associate/test_decoys.py (-m long) with 1006 matches K is 111, F 26, wrong are 21.
 
 Time is moved round inside each period, so that as many meet as before and traffic keeps its hours.
 

@@ -1,6 +1,7 @@
 """The label-free gate against ten adversaries, and a truly better model in ten seeds.
 
-    python tests/benchmarks/gate.py --json gate.json          CPU: about four minutes
+    python tests/benchmarks/gate.py --json gate.json          about two minutes of one core
+    python tests/benchmarks/gate.py --drawn                   whole hours, or passages one by one?
 
 The world is `tests/trainer/adapt/gate_world.py`: pictures are vectors, traffic has a truth, which only the columns
 named "true" use. Settings are the gate's defaults: 300 exits, whole hours. World and placebo were tuned on seeds 101 to
@@ -15,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,21 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "trainer" / "adapt")]
 
 import numpy as np  # noqa: E402
-from gate_world import Case, Court, adversaries, matrix, must_links, noisy, scene, trained, true_first  # noqa: E402
+from gate_world import (  # noqa: E402
+    WAYS,
+    Case,
+    Court,
+    adversaries,
+    controls_of,
+    matrix,
+    must_links,
+    noisy,
+    scene,
+    trained,
+    true_first,
+)
 
+from trainer.adapt.lift import comparisons  # noqa: E402
 from trainer.adapt.verdict import GateSettings  # noqa: E402
 
 LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # of noise, against rows of length one
@@ -39,6 +54,7 @@ def row(name: str, seed: int, case: Case, true_before: float) -> dict[str, Any]:
         "seed": seed,
         "decision": verdict.decision,
         "reasons": list(verdict.reasons),
+        "H": float(case.figures.wins.mean()),
         "lift": lift.value,
         "lift_low": lift.interval[0] if lift.interval else None,
         "matches": made.target,
@@ -84,12 +100,28 @@ def ten(seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def drawn(seed: int) -> None:
+    """Controls of ten times as many hours, drawn one by one or by whole hours: how much can be compared."""
+    world = scene(seed, hours=1)
+    long = world.town.drive(range(20, 160), 60.0, seed * 10 + 3)
+    one_by_one = np.random.default_rng(seed).random(len(long)) < 0.1
+    for name, kept in (("one passage in ten", one_by_one), ("one hour in ten", long.hours % 10 == 0)):
+        part = replace(long, **{field.name: getattr(long, field.name)[kept] for field in fields(long)})
+        rows = matrix(world.generic)(part)
+        found = comparisons(controls_of(part, rows, rows), WAYS, SETTINGS.unit_s)
+        print(f"{name}: {len(part)} passages, {found.exits} exits that can be compared")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10, 20)), help="of the better model")
     parser.add_argument("--adversary-seeds", type=int, nargs="*", default=[10, 11])
+    parser.add_argument("--drawn", action="store_true", help="only how controls should be drawn, on seed 101")
     arguments = parser.parse_args()
+    if arguments.drawn:
+        drawn(101)
+        return
     begun = time.process_time()
     rows = [one for seed in arguments.adversary_seeds for one in ten(seed)]
     rows += [one for seed in arguments.seeds for one in better(seed)]

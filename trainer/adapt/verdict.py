@@ -93,6 +93,7 @@ class Figures:
 
 
 def lifted(compared: Comparisons, old: Figures, new: Figures, settings: GateSettings, seed: int) -> Measure:
+    """Measure 1: who of both wins more of the same comparisons."""
     name, units = "placebo lift", len(np.unique(compared.units))
     bound = 0.0 if settings.purpose == "adaptation" else -settings.lift_loss
     if compared.exits < settings.minimum_exits or units < settings.minimum_units:
@@ -101,7 +102,7 @@ def lifted(compared: Comparisons, old: Figures, new: Figures, settings: GateSett
             f"{settings.minimum_exits} in {settings.minimum_units}; {compared.nobody} exits had nobody in the link's "
             f"time, {compared.no_placebo} too few beside it: wait for more controls"
         )
-        return Measure(name, "not judged", None, None, bound, said)
+        return _not_judged(name, said)
     gained = new.wins - old.wins
     low, high = interval(gained, compared.units, np.random.default_rng(seed))
     better = low > bound + ROUNDING if settings.purpose == "adaptation" else low >= bound - ROUNDING
@@ -114,12 +115,11 @@ def lifted(compared: Comparisons, old: Figures, new: Figures, settings: GateSett
 
 
 def matched(old: Estimate, new: Estimate, settings: GateSettings) -> tuple[Measure, Measure]:
+    """Measure 2. Intervals take both counts for Poisson's."""
     wrong, kept = "wrong matches", "right matches"
     if not new.passages:
-        said = (
-            "no run of held-out hours is long enough to move its cameras against each other by twice the links' max_s"
-        )
-        return tuple(Measure(name, "not judged", None, None, None, said) for name in (wrong, kept))  # type: ignore[return-value]
+        said = "no run of held-out hours is long enough to move cameras against each other by twice the links' max_s"
+        return _not_judged(wrong, said), _not_judged(kept, said)
     share, right, before = new.decoy_share, new.target - new.decoy, old.target - old.decoy
     loss = settings.refresh_loss if settings.purpose == "refresh" else 0.0
     least = before - loss * abs(before)
@@ -147,10 +147,11 @@ def matched(old: Estimate, new: Estimate, settings: GateSettings) -> tuple[Measu
 
 
 def told_apart(old: Certain, new: Certain, settings: GateSettings) -> Measure:
+    """Measure 3."""
     name = "certain impostors"
     if not len(new.genuine) or not len(new.impostor):
         said = "no track has three crops, or no camera saw two such tracks at once: keep more crops a passage"
-        return Measure(name, "not judged", None, None, None, said)
+        return _not_judged(name, said)
     before, after = (features.auc(pairs.genuine, pairs.impostor) for pairs in (old, new))
     bound = before - settings.auc_loss
     said = f"AUC {after:.4f} against {len(new.impostor)} pairs in view at once, the old model's is {before:.4f}"
@@ -159,6 +160,7 @@ def told_apart(old: Certain, new: Certain, settings: GateSettings) -> Measure:
 
 
 def varied(old: Figures, new: Figures, settings: GateSettings) -> tuple[Measure, Measure, Measure]:
+    """Measure 4."""
     least = settings.rank_share * old.rank
     rank = Measure(
         "effective rank",
@@ -179,7 +181,7 @@ def varied(old: Figures, new: Figures, settings: GateSettings) -> tuple[Measure,
     )
     if not len(new.pairs.impostor):
         said = "no camera saw two tracks of three crops at once"
-        return rank, Measure("impostor similarity", "not judged", None, None, None, said), cameras
+        return rank, _not_judged("impostor similarity", said), cameras
     before, after = (float(np.percentile(one.pairs.impostor, 99)) for one in (old, new))
     bound = before + settings.impostor_rise
     alike = Measure(
@@ -196,12 +198,16 @@ def varied(old: Figures, new: Figures, settings: GateSettings) -> tuple[Measure,
 def drifted(
     best: NDArray[np.float64], new: NDArray[np.float64], units: NDArray[np.int64], settings: GateSettings, seed: int
 ) -> Measure:
-    """`best`, `new`: (C,) wins on the anchor set, C ≥ 1, by the best accepted model and by the new one."""
+    """Measure 5. `best`, `new`: (C,) wins on the anchor set, C ≥ 1, by the best accepted model and by the new one."""
     gained = float((new - best).mean())
     said = f"H on the anchor set is {new.mean():.3f}, the best accepted model's {best.mean():.3f}"
     spread = interval(new - best, units, np.random.default_rng(seed))
     passed = _passed(gained >= -settings.drift_loss - ROUNDING)
     return Measure("drift", passed, gained, spread, -settings.drift_loss, said)
+
+
+def _not_judged(name: str, said: str) -> Measure:
+    return Measure(name, "not judged", None, None, None, said)
 
 
 def _passed(holds: bool) -> Outcome:
