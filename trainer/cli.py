@@ -41,11 +41,14 @@ def train(
 ) -> None:
     """Train an embedder on crops without identities.
 
-    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06.
+    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06. The exit status is 3 where
+    the crops teach nothing, or the trained network is no better than its start: then that is the model.
     """
+    from trainer import outline
     from trainer.settings import read
 
-    content = read(config)  # what is no settings file is told before torch is imported
+    content = read(config)
+    outline.check(config, content, overrides or [])  # mistakes are told before torch is imported
 
     from trainer import config as configuration
     from trainer import run
