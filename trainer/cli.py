@@ -142,7 +142,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     calibration: Annotated[Path, typer.Option(help="Data set: training crops for the INT8 ranges, test for the gate.")],
     out: Annotated[Path, typer.Option(help="Bundle to write: ….bundle.")],
     precision: Annotated[
-        str, typer.Option(help="int8, fp16, fp32; auto: the first that passes the gate and is worth it.")
+        str, typer.Option(help="Of the bundle's networks; auto: the smallest that passes the gate and is worth it.")
     ] = "auto",
     detector: DetectorFile = None,
     frames: Frames = None,
