@@ -67,9 +67,9 @@ class TrainSettings(Settings):
     """Which network becomes the model: the last one, or the one whose own clusters have the best silhouette. No
     labels."""
     when_in_doubt: Literal["keep_start", "train"] = "keep_start"
-    """What becomes of a run whose crops teach nothing, or whose network is no better than its start by measures that
-    need no labels (`trainer/judge.py`): the start is the model, and the command ends with status 3; or train all the
-    same and ask nothing."""
+    """What becomes of a run whose crops teach nothing, or whose network is no better than the weights it started from
+    by measures that need no labels (`trainer/judge.py`): the start is the model, and the command ends with status 3;
+    or train all the same and ask nothing."""
     evaluate_every: int = Field(default=0, ge=0)
     """Epochs between evaluations on the test set, for the log only; 0 = at the end only."""
     checkpoint_steps: int = Field(default=0, ge=0)

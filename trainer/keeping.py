@@ -83,7 +83,8 @@ class Keeper:
     def settle(self, features: Features, log: RunLog) -> str | None:
         """Write the model of the finished run, judged by the features of its last network; why it is the start, where
         it is."""
-        if self.start is not None:
+        model = self.settings.model
+        if self.start is not None and (model.weights is not None or model.pretrained):  # random weights are no start
             end = judge.evidence_of(features, self.crops)
             reasons = judge.losses(self.start, end)
             log.write("judged", None, **end.as_dict(), reasons=list(reasons))
