@@ -3,6 +3,7 @@
 #   source deploy/environment.sh
 #   environment edge          # deploy/lock/edge.txt: what the demo and a node need
 #   environment trainer       # deploy/lock/trainer.txt: everything, for the tests
+#   environment trainer-gpu   # deploy/lock/trainer-gpu.txt: the same, with a faiss that searches on a GPU
 #
 # system_packages=1 lets the environment see the system's packages: on a Jetson, GStreamer and TensorRT come with JetPack.
 # Needs Python 3.10 or newer and the network; PYTHON=/path/to/python3 chooses an interpreter. uv is fetched when missing.
@@ -142,7 +143,11 @@ environment() {
     local lock python uv=uv larger PATH=":$PATH:"
     PATH="${PATH//":$venv/bin:"/:}" PATH="${PATH#:}" PATH="${PATH%:}" # an activated .venv must not make itself anew
     [[ -r "$root/deploy/lock/$1.txt" ]] || fail "$root/deploy/lock/$1.txt is missing; clone the repository anew"
-    case "$1" in edge) larger="edge dev trainer" ;; dev) larger="dev trainer" ;; *) larger="$1" ;; esac
+    case "$1" in
+        edge) larger="edge dev trainer trainer-gpu" ;;
+        dev | trainer) larger="$1 trainer trainer-gpu" ;;
+        *) larger="$1" ;;
+    esac
     for lock in $larger; do
         if [[ "$(cat "$venv/.lock-$lock" 2>/dev/null)" == "$(wanted "$lock")" ]] && new_enough "$venv/bin/python"; then
             return

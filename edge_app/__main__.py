@@ -53,14 +53,29 @@ def run(config: Config) -> None:
 def check(
     config: Config,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="A broker or live camera that is away is told, no problem.")
+        bool, typer.Option("--lenient", help="A broker, camera or crop store that is away is told, no problem.")
     ] = False,
 ) -> None:
-    """Look at everything a run would need - files, models, cameras, links, broker - and list every problem."""
+    """Look at everything a run would need - files, models, cameras, links, broker, store - and list every problem."""
     from edge_app.check import check_site
 
     for line in check_site(config, lenient):
         say(line)
+
+
+@cli.command()
+def upload(
+    config: Config,
+    now: Annotated[bool, typer.Option("--now", help="Whatever the hour.")] = False,
+) -> None:
+    """Send every crop that waits in the spool to the store, once, and end. A node that runs does that by itself."""
+    from edge_app.config import load
+    from edge_app.logs import configure
+    from edge_app.uploading import upload_once
+
+    site = load(config)
+    configure(site.logs)
+    say(upload_once(site, now))
 
 
 @cli.command()

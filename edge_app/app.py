@@ -12,6 +12,8 @@ from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Match
 from edge_app.bus import MqttSettings
 from edge_app.clock import Clock
+from edge_app.collection.collector import Collector
+from edge_app.collection.opening import KeepsNothing, open_collector
 from edge_app.config import Site
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.aggregate import Aggregates
@@ -45,7 +47,7 @@ BROKER_ANSWER_S = 5.0
 FLUSH_S = 10.0
 DISK_S = 60.0  # so long a disk that fails is waited for at the end of all recordings
 # What each part may take to close. With the step under way that is less than `stopping.STOP_WITHIN_S`.
-SAVE_S, PUBLISHER_S, CAMERAS_S, OTHERS_S = 1.5, 2.5, 2.5, 0.5
+CROPS_S, SAVE_S, PUBLISHER_S, CAMERAS_S, OTHERS_S = 0.5, 1.0, 2.5, 2.5, 0.5
 
 
 class Node:
@@ -95,6 +97,7 @@ class Node:
         self.saver = Saver(self.store, config.store, self._gap, self.clock)
         self.saver.start()
         opened.callback(self.saver.close, OTHERS_S)
+        self.collector = self._collect(parts, opened)
         self.pipeline = Pipeline(
             self.perception,
             Association(rules, parts),
@@ -102,6 +105,7 @@ class Node:
             self.meter,
             carried_over,
             **progress,
+            collection=self.collector,
         )
         self._say_losses(parts)
         self.cameras = Cameras(
@@ -114,6 +118,22 @@ class Node:
         )
         opened.callback(close_within, CAMERAS_S, "the cameras", self.cameras.close)
         self._watch_health(opened)
+
+    def _collect(self, parts: Parts, opened: ExitStack) -> Collector | KeepsNothing:
+        """Crops for the trainer, where they are asked for."""
+        config = self.config
+        collector = open_collector(
+            config.collection,
+            (config.site, config.node),
+            (self.store, parts),
+            self.saver,
+            gap=self._gap,
+            open_tracks=self.perception.builder.names,
+            classes=(config.detector and config.detector.classes) or self.detector.class_names,
+            upload=None if config.upload is None else (config.upload, self.clock),
+        )
+        opened.callback(collector.close, OTHERS_S)
+        return collector
 
     def _watch_health(self, opened: ExitStack) -> None:
         """Whoever hears of it: the broker, Prometheus and the log. A replay has its own account."""
@@ -149,6 +169,7 @@ class Node:
         """What ails this node beside its pipeline and its cameras."""
         problems = [
             self.saver.problem,
+            self.collector.problem,
             self.publisher and self.publisher.status.problem,
             self.prometheus and self.prometheus.problem,
         ]
@@ -194,6 +215,7 @@ class Node:
         self.health.pace.over()
         if stop.is_set():
             self.pipeline.save()
+            self.collector.settle(CROPS_S)
             if not self.saver.flush(SAVE_S):
                 log.warning("stopping without the last steps on the disk: %s", self.saver.problem or "it is slow")
         else:
@@ -228,8 +250,10 @@ class Node:
                 self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
                 if isinstance(fact, Match) and fact.state == "confirmed":
                     self.health.count(f"waited_for_{fact.waited_for}")
+        self.health.collects(self.collector.counters(), self.collector.gauges())
         if self.config.ticks.mode == "lockstep":
             self.saver.wait_for_room(stop)
+            self.collector.wait_for_room(stop)
         return step
 
     def status(self) -> str:
@@ -241,10 +265,13 @@ class Node:
 
         Raises StoreError when the disk does not take it; nothing is lost then, a restart goes on from what it has.
         """
+        self.collector.settle(DISK_S, stop)
         if not flushed(self.saver.flush, DISK_S, stop) and not stop.is_set():
             raise StoreError(self.saver.problem or "the disk is too slow")
         if self.publisher is not None and not flushed(self.publisher.flush, FLUSH_S, stop):
             log.warning("%d messages wait in the store for the broker", self.store.depth())
+        if not flushed(self.collector.flush, FLUSH_S, stop):
+            log.warning("crops wait in the spool for their store")
 
     def failed_cameras(self) -> list[str]:
         """What went wrong with each recording that could not be read to its end."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_app.clock import Clock
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
-from edge_app.errors import BrokerError, BrokerRefusedError, ConfigurationError, EdgeError
+from edge_app.errors import BrokerError, ConfigurationError, EdgeError, UploadError, WorldError
 from edge_app.runtime.bundles import Today
 
 
@@ -29,7 +29,8 @@ class CheckError(EdgeError):
 def check_site(path: Path, lenient: bool = False) -> list[str]:
     """What was found, a line each. Raises `ConfigurationError`, or `CheckError` with every other problem.
 
-    `lenient`: a live camera or a broker that is away, and may come back by itself, is found to be so and no problem.
+    `lenient`: a live camera, a broker or a store of crops that is away, and may come back by itself, is found to be so
+    and no problem.
     """
     config = load(path)
     live = {f"camera {camera.id}" for camera in config.cameras if camera.is_live}
@@ -41,7 +42,7 @@ def check_site(path: Path, lenient: bool = False) -> list[str]:
         except ConfigurationError as error:
             problems += [(f"{name}: {problem}", error.exit_code) for problem in error.problems]
         except EdgeError as error:
-            unreachable = isinstance(error, BrokerError) and not isinstance(error, BrokerRefusedError)
+            unreachable = isinstance(error, BrokerError | UploadError) and error.exit_code == WorldError.exit_code
             if lenient and (unreachable or name in live):
                 found.append(f"{name}: AWAY, {error}")
                 continue
@@ -63,10 +64,14 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "links", lambda: _links(config)
     yield "messages", lambda: _messages(config)
     yield "store", lambda: _store(config)
+    if config.collection.enabled:
+        yield "collection", lambda: _collection(config)
     if config.health.prometheus_port is not None:
         yield "Prometheus", lambda: _prometheus(config)
     if config.mqtt is not None:
         yield "broker", lambda: _broker(config)
+    if config.upload is not None:
+        yield "upload", lambda: _upload(config)
 
 
 def _detector(config: Site) -> str:
@@ -138,6 +143,20 @@ def _store(config: Site) -> str:
     return check_store(config.store.path)
 
 
+def _collection(config: Site) -> str:
+    from edge_app.collection.told import told
+
+    settings = config.detector
+    classes = settings.classes if settings else None
+    if settings is not None and classes is None:
+        from edge_app.perception.models import open_site_detector
+
+        detector, _ = open_site_detector(settings, config.bundles, _today())
+        classes = detector.class_names
+        detector.close()
+    return told(config.collection, classes or ())
+
+
 def _prometheus(config: Site) -> str:
     from edge_app.health.prometheus import check_port
 
@@ -150,3 +169,10 @@ def _broker(config: Site) -> str:
     assert config.mqtt is not None
     client_id = config.mqtt.client_id or f"crosslane-{config.site}-{config.node}"
     return check_broker(config.mqtt, client_id, check_topic(config.site, config.node))
+
+
+def _upload(config: Site) -> str:
+    from edge_app.collection.store_check import check_upload
+
+    assert config.upload is not None
+    return check_upload(config.upload, config.site, config.node)

@@ -14,6 +14,8 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.bus import MqttSettings
+from edge_app.collection.settings import CollectionSettings
+from edge_app.collection.upload_settings import UploadSettings
 from edge_app.contract.mistakes import MOST, mistakes
 from edge_app.contract.yaml import YamlError, plain, read
 from edge_app.delivery.aggregate import AggregateSettings
@@ -77,8 +79,12 @@ class Site(Settings):
     """Matching between cameras."""
     aggregate: AggregateSettings = AggregateSettings()
     """Flows, travel times and trips per interval."""
+    collection: CollectionSettings = CollectionSettings()
+    """Crops kept for training; none unless asked for."""
     store: StoreSettings = StoreSettings()
     """Where state and unsent facts survive a restart."""
+    upload: UploadSettings | None = None
+    """The store that crops are sent to; without it they stay in the spool, within its bounds."""
     mqtt: MqttSettings | None = None
     """The broker; without it facts stay in the store."""
     health: HealthSettings = HealthSettings()
@@ -95,8 +101,8 @@ class Site(Settings):
 
     @property
     def digest(self) -> str:
-        """Names this configuration in every message. Where it is stored says nothing about what is said."""
-        text = self.model_dump_json(exclude={"store"})
+        """Names this configuration in every message. What is stored, and where, says nothing about what is said."""
+        text = self.model_dump_json(exclude={"store", "collection", "upload"})
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -127,6 +133,10 @@ def parse(raw: dict[str, Any], path: Path) -> Site:
             for name in ("detector", "embedder")
             if getattr(config, name) is None
         ]
+    if config.collection.enabled and config.delivers_detections:
+        problems.append("collection.enabled: these cameras deliver detections; there are no pictures to keep crops of")
+    if config.upload is not None and not config.collection.enabled:
+        problems.append("upload: nothing to send: set collection.enabled as well, or leave upload out")
     if not config.bundles.keys:
         problems += [
             f"bundles.keys: missing; {name}.path is a bundle, and only signed ones are run: name its maker's public key"

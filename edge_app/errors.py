@@ -7,6 +7,8 @@ EdgeError                      70  a bug if it is raised itself
 │   │   └── SourceRefusedError     66  the camera answers, and refuses: time alone does not mend it
 │   ├── BrokerError            69  the MQTT broker cannot be reached
 │   │   └── BrokerRefusedError      77  the MQTT broker refuses this client (password, certificate, ACL)
+│   ├── UploadError            69  the store of crops cannot be reached, or keeps something else than was sent
+│   │   └── UploadRefusedError      77  the store of crops refuses this node (keys, rights, bucket)
 │   └── StoreError             74  the database cannot be opened or written
 │       ├── StoreDamagedError      74  the file was damaged while it was open; the next start salvages it
 │       └── StoreRefusedError      78  what lies at the store's path is not ours, or of a newer release
@@ -91,6 +93,16 @@ class BrokerError(WorldError):
 
 class BrokerRefusedError(BrokerError):
     """The MQTT broker answered, and refuses this client."""
+
+    exit_code = 77
+
+
+class UploadError(WorldError):
+    """The store of crops cannot be reached, or keeps something else than was sent."""
+
+
+class UploadRefusedError(UploadError):
+    """The store of crops answered, and refuses this node."""
 
     exit_code = 77
 

@@ -4,8 +4,10 @@
         views, tracklets = perception.see(now, frames)         finished passages of single cameras
         facts = association.step(tracklets, now, seen_until)   match | revision | unmatched; may be late
         journal.write(now, parts)                              state and outbox: one transaction
+        collection.note(views, tracklets, facts)               crops for the trainer, where they are asked for
 
-Everything here happens on one thread, in capture time; decoding, drawing, the disk and MQTT have threads of their own.
+Everything here happens on one thread, in capture time; decoding, drawing, crops, the disk and MQTT have threads
+of their own.
 """
 
 from __future__ import annotations
@@ -56,6 +58,14 @@ class Writes(Protocol):
     def write(self, now: float, parts: Mapping[str, bytes | None]) -> list[Aggregate]: ...
 
     def finish(self, now: float, parts: Mapping[str, bytes | None]) -> list[Aggregate]: ...
+
+
+class Collects(Protocol):
+    """Keeps crops of what was seen; see `Collector`."""
+
+    def parts(self) -> Mapping[str, bytes]: ...
+
+    def note(self, views: list[View], tracklets: list[Tracklet], facts: list[Fact]) -> None: ...
 
 
 class Association:
@@ -109,6 +119,7 @@ class Pipeline:
     carried_over: list[Tracklet] = field(default_factory=list)  # what `Perception.restore` could not continue
     positions: dict[str, float] = field(default_factory=dict)  # camera → capture time of its last frame
     now: float = 0.0  # capture time of the last step
+    collection: Collects | None = None
     over: bool = field(default=False, init=False)  # no camera delivers any more
 
     def run(self, ticks: Iterable[tuple[float, list[Frame]]]) -> Iterator[Step]:
@@ -150,6 +161,8 @@ class Pipeline:
         with self.meter.stage("commit"):
             self.journal.note(now, tracklets, facts, self._delivering(now))
             aggregates = self.journal.write(now, self._parts()) if self.journal.is_due(now) else []
+        if self.collection is not None:  # after its facts: crops are never accepted before them
+            self.collection.note(views, tracklets, facts)
         return Step(now, frames, views, tracklets, facts, aggregates, self.meter.take())
 
     def _delivering(self, now: float) -> list[str]:
@@ -160,7 +173,7 @@ class Pipeline:
     def _parts(self) -> dict[str, bytes | None]:
         """Everything a restart needs: open tracks, what changed in the association, and where each camera stands."""
         progress = json.dumps({"now": self.now, "positions": self.positions}).encode()
-        changes = self.association.take_changes()
+        changes = {**self.association.take_changes(), **(self.collection.parts() if self.collection else {})}
         return {**self.perception.snapshot(), **changes, PROGRESS: sealed(_FORMAT, progress)}
 
 

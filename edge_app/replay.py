@@ -10,10 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from edge_app import app
+from edge_app.associate import decoys
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
 from edge_app.associate.why import Seen, reasons, seen, told
 from edge_app.clock import Clock
@@ -26,6 +29,8 @@ from edge_app.pipeline import Step
 from edge_app.types import Tracklet
 
 CLOCK = Clock(wall=time.monotonic, synchronised=lambda: True)  # a recording has times of its own; ours says nothing
+
+NO_TIMES, NO_BOXES = np.zeros(0), np.zeros((0, 4), np.float32)
 
 
 def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
@@ -59,7 +64,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     if pictures is not None and account.gathered is not None:
         account.gathered.draw(pictures, [camera.id for camera in config.cameras], why)
     app.raise_for(failed)
-    return "\n".join([*why, *lost, f"{account.summary()} → {out}"])
+    return "\n".join([*why, *account.precision(), *lost, f"{account.summary()} → {out}"])
 
 
 def _offline(config: Site, scratch: Path) -> Site:
@@ -69,6 +74,7 @@ def _offline(config: Site, scratch: Path) -> Site:
             "mqtt": None,
             "health": config.health.model_copy(update={"prometheus_port": None}),
             "ticks": config.ticks.model_copy(update={"mode": "lockstep", "speed": None}),
+            "collection": config.collection.model_copy(update={"enabled": False}),
             "store": config.store.model_copy(update={"path": scratch / "replay.db"}),
         }
     )
@@ -92,12 +98,14 @@ class Account:
         self._counts: Counter[str] = Counter()
         self._seen: list[Seen] = []
         self._facts: list[Fact] = []
+        self._tracklets: list[Tracklet] = []  # without their paths
 
     def add(self, step: Step) -> None:
         for what in ("frames", "tracklets", "aggregates", "facts"):
             self._counts[what] += len(getattr(step, what))
         self._seen += map(seen, step.tracklets)
         self._facts += [fact for fact in step.facts if not isinstance(fact, Unmatched)]
+        self._tracklets += [replace(one, path_times_s=NO_TIMES, path_boxes=NO_BOXES) for one in step.tracklets]
         if self.gathered is not None:
             self.gathered.add(step)
 
@@ -111,6 +119,10 @@ class Account:
         parents = {match.to.track: match.from_.track for match in standing_matches(self._facts)}
         counts = reasons(self._seen, parents, config.links, config.associate, config.crops.minimum_side_px)
         return list(told(self._seen, len(parents), counts))
+
+    def precision(self) -> list[str]:
+        """How many matches may be wrong: the association is asked about meetings that cannot have happened."""
+        return decoys.told(self._tracklets, self._config.links, self._config.associate)
 
     def summary(self) -> str:
         return ", ".join(f"{self._counts[what]} {what}" for what in ("frames", "tracklets", "aggregates", "facts"))

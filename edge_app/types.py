@@ -17,6 +17,8 @@ Times = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Image = NDArray[np.uint8]
 
+PERSON = "person"  # what detectors call people
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -102,6 +104,12 @@ class View:
     box: Floats  # (4,) float32, xyxy pixels
     quality: float  # in [0, 1], larger is better
     crop: Image | None  # (h, w, 3) uint8, BGR; None where a simulated camera has no pixels
+    score: float = 0.0  # the detector's
+    persons: Floats = field(
+        default_factory=lambda: np.zeros((0, 4), np.float32)
+    )  # (K, 4) boxes that reach into its own
+    embedding: Floats | None = None  # (D,) float32, a unit vector; None until it is embedded
+    embedding_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

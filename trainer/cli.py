@@ -11,11 +11,10 @@ import typer
 
 from trainer.detector.cli import Trust
 from trainer.detector.cli import app as detector_app
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, WorldError
 
 if TYPE_CHECKING:
     from trainer.export.detector import ExportedDetector
-    from trainer.methods.table import Card
 
 app = typer.Typer(
     help="Learn to find the same vehicle or person again on another camera, without labels.",
@@ -29,6 +28,10 @@ app.add_typer(detector_app, name="detector")
 Data = Annotated[Path, typer.Argument(help="Folder of a data set, folder of crops, or CSV table.")]
 Cache = Annotated[Path, typer.Option(help="Folder for the decoded crops.")]
 Layout = Annotated[Optional[str], typer.Option(help="Name of the data set's layout; recognised where absent.")]  # noqa: UP045
+Pattern = Annotated[
+    str | None,
+    typer.Option(help="For a plain folder: regular expression with groups camera, time, tracklet, identity."),
+]
 CACHE = Path("~/.cache/crosslane")
 
 
@@ -65,35 +68,51 @@ def extract(
     part: Annotated[str, typer.Option(help="train, query, gallery, or test (query, then gallery).")] = "train",
     flip: Annotated[bool, typer.Option("--flip", help="Mean of each crop and its mirror image.")] = False,
     layout: Layout = None,
+    pattern: Pattern = None,
     cache: Cache = CACHE,
 ) -> None:
     """Write the features of crops, for `cluster` and `evaluate`. Training crops come without identities."""
     from trainer import commands
 
-    table = commands.extract(model, data, part, commands.Place(layout, cache), flip)
+    table = commands.extract(model, data, part, commands.Place(layout, cache, pattern), flip, say=typer.echo)
     commands.save_features(out, table)
     typer.echo(f"{len(table.features)} features of length {table.features.shape[1]}: {out}")
 
 
 @app.command()
-def cluster(
+def cluster(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     features: Annotated[Path, typer.Argument(help="features.npz.")],
     out: Annotated[Path, typer.Option(help="labels.npz to write; −1 marks outliers.")],
     k1: Annotated[int, typer.Option(help="Neighbours per crop, itself included.")] = 30,
     k2: Annotated[int, typer.Option(help="Neighbours whose rows are averaged, itself included.")] = 6,
     eps: Annotated[Optional[list[float]], typer.Option(help="Largest distance; several: the best silhouette.")] = None,  # noqa: UP045
     min_samples: Annotated[int, typer.Option(help="Crops within eps that make a core.")] = 4,
+    inverted_lists: Annotated[
+        bool, typer.Option("--inverted-lists", help="Search near cells only; its recall is proved on a sample.")
+    ] = False,
+    camera_centred: Annotated[bool, typer.Option("--camera-centred", help="Take each camera's mean off.")] = False,
+    track_weight: Annotated[float, typer.Option(help="Weight of a tracklet's mean in its crops' features.")] = 0.0,
+    keep_apart: Annotated[bool, typer.Option("--keep-apart", help="Never join tracks seen at once.")] = False,
+    transits: Annotated[bool, typer.Option("--transits", help="Learn travel times, cluster again by them.")] = False,
 ) -> None:
-    """Cluster features: exact k-reciprocal Jaccard distance and DBSCAN."""
+    """Cluster features: exact k-reciprocal Jaccard distance and DBSCAN.
+
+    Cameras, capture times and tracklets come from the file of features, where `extract` found some; the last four
+    options use them.
+    """
     from trainer import commands
 
     values = eps or [0.6]
     settings = {
-        "jaccard": {"k1": k1, "k2": k2},
-        "dbscan": {"eps": values[0], "min_samples": min_samples},
-        "eps_candidates": values if len(values) > 1 else [],
+        "clustering": {
+            "neighbours": {"search": "inverted_lists" if inverted_lists else "exact"},
+            "jaccard": {"k1": k1, "k2": k2},
+            "dbscan": {"eps": values[0], "min_samples": min_samples},
+            "eps_candidates": values if len(values) > 1 else [],
+        },
     }
-    result = commands.cluster_file(features, out, settings)
+    uses = {"camera_centred": camera_centred, "track_weight": track_weight, "keep_apart": keep_apart}
+    result = commands.cluster_file(features, out, {**settings, **uses, "transits": transits}, typer.echo)
     for name, value in result.items():
         typer.echo(f"{name:>22}  {value:.4g}" if isinstance(value, float) else f"{name:>22}  {value}")
 
@@ -106,13 +125,15 @@ def evaluate(
     flip: Annotated[bool, typer.Option("--flip", help="Mean of each crop and its mirror image.")] = False,
     json_file: Annotated[Optional[Path], typer.Option("--json", help="Also write the numbers here.")] = None,  # noqa: UP045
     layout: Layout = None,
+    pattern: Pattern = None,
     cache: Cache = CACHE,
 ) -> None:
     """Measure a model on the test part of a data set; the rule for cameras stands beside the numbers."""
     from trainer import commands
     from trainer.evaluate import EvaluationSettings
 
-    report = commands.evaluate(model, data, commands.Place(layout, cache), EvaluationSettings(rerank=rerank), flip)
+    place = commands.Place(layout, cache, pattern)
+    report = commands.evaluate(model, data, place, EvaluationSettings(rerank=rerank), flip, say=typer.echo)
     typer.echo(report.sentence())
     if json_file is not None:
         json_file.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
@@ -123,11 +144,27 @@ def inspect(
     data: Data,
     out: Annotated[Optional[Path], typer.Option(help="Contact sheet to write (PNG).")] = None,  # noqa: UP045
     layout: Layout = None,
+    pattern: Pattern = None,
 ) -> None:
-    """Say what was read: crops, cameras, sizes, bad files; and draw a contact sheet."""
+    """Say what was read: crops, cameras, times, tracklets, sizes, bad files; and draw a contact sheet.
+
+    DATA is one of
+
+    * a public set in its own layout: market1501, dukemtmc, msmt17, veri776, vehicleid, veriwild;
+
+    * a folder of pictures (.jpg .jpeg .png .bmp .webp), at any depth. train/, query/ and gallery/ below it are what
+    they say; without them all are for training. Sub-folders called cam1, cam_north, camera 2, c001 are cameras.
+    --pattern reads the names: '(?P<identity>[a-z]+_[0-9]+)_cam(?P<camera>[0-9]+)' for car_0003_cam1.jpg,
+    '(?P<camera>[^/]+)/[^/]+$' where every sub-folder is a camera;
+
+    * a CSV table: path and, each optional, split, camera, time (seconds since the epoch), tracklet, identity.
+
+    Cameras keep their names. What is not read is counted and named: other suffixes, links that lead nowhere, files
+    that are damaged, or declare more than 67 megapixels. EXIF orientation is applied; 12 bits in 16 are recognised.
+    """
     from trainer import commands
 
-    for line in commands.inspect(data, layout, out):
+    for line in commands.inspect(data, commands.Place(layout, CACHE, pattern), out):
         typer.echo(line)
 
 
@@ -151,6 +188,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     key: Annotated[Optional[Path], typer.Option(help="Private key, PEM; a new pair is made where none is.")] = None,  # noqa: UP045
     engine: Annotated[Optional[list[str]], typer.Option(help="Also build engines, as sm86; repeatable.")] = None,  # noqa: UP045
     layout: Layout = None,
+    pattern: Pattern = None,
     cache: Cache = CACHE,
 ) -> None:
     """Turn a model into a signed bundle for the roadside: in INT8 where that passes the gate and pays, else FP16.
@@ -166,7 +204,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     signer = bundle.signing_key(key)  # first: what is wrong with it should not be told after an hour
     asked = (frames, detector_manifest, precision, trust_pickle)
     found = None if detector is None else _export_detector(detector, *asked)
-    exported = run.export(run.Request(model, calibration, layout, cache, precision), typer.echo)
+    exported = run.export(run.Request(model, calibration, layout, cache, precision, pattern=pattern), typer.echo)
     manifest = bundle.write(exported, out, out.stem, signer, time.time(), detector=found)
     typer.echo(f"{manifest.embedder.precision}, because {manifest.embedder.precision_reason}")
     if manifest.detector is not None:
@@ -213,40 +251,39 @@ def inspect_bundle(
 
 
 @app.command()
+def adapt(
+    sites: Annotated[list[Path], typer.Argument(metavar="SITE.yaml...", help="Sites, see configs/adapt.")],
+    watch: Annotated[bool, typer.Option("--watch/--once", help="Go on for ever, or adapt once and end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ingest, and say what would be done.")] = False,
+) -> None:
+    """Take in a site's crops, train its model on them without labels, judge the result, and make a bundle of it.
+
+    Any number of processes may watch the same sites, on any machine: each takes the next one that is free.
+    """
+    from trainer.adapt import command, settings
+
+    chosen = settings.load_all(sites)
+    if dry_run:
+        failed = command.rehearse(chosen, typer.echo)
+    else:
+        failed = (command.watch if watch else command.once)(chosen, typer.echo)
+    if failed:
+        raise typer.Exit(WorldError.exit_code)
+
+
+@app.command()
 def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """List the methods: what each does, what it uses camera numbers for, what it costs and remembers."""
     from dataclasses import asdict
 
-    from trainer.methods.table import CARDS
+    from trainer.methods.table import CARDS, show
 
     if as_json:
         typer.echo(json.dumps({name: asdict(card) for name, card in CARDS.items()}, indent=2, ensure_ascii=False))
     else:
-        _show_methods(CARDS)
-
-
-def _show_methods(cards: dict[str, Card]) -> None:
-    """A table for people."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        "method", "what it does · paper · cameras", "per step", "memory", box=box.HORIZONTALS, show_lines=True
-    )
-    for name, card in cards.items():
-        source = ", a reading: no code was released" if card.code == "reading" else ""
-        about = f"{card.line}\n[dim]{card.paper}{source}[/dim]\ncameras {card.cameras}"
-        cost = f"{card.cost}\n[dim]{card.passes} pass{'es' * (card.passes > 1)}[/dim]"
-        table.add_row(f"[bold]{name}[/bold]", about, cost, card.memory)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(table)
-    console.print(
-        "N crops, K clusters, M proxies (cluster × camera), B crops per batch, D length of a feature; multiply-adds\n"
-        "above the network, passes of each crop through the network, bytes. Choose: trainer/methods/README.md"
-    )
+        show(CARDS)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from edge_app.contract.errors import ContractError
 from edge_app.contract.model import read_manifest
 from edge_app.contract.preprocess import InputSpec
+from edge_app.contract.yaml import plain
 from trainer.data import layouts
-from trainer.data.records import Crops, FixedTest, Labelled, RandomTest
-from trainer.data.summary import summarise
-from trainer.errors import ConfigurationError, DataError
+from trainer.data.records import Crops, Dataset, FixedTest, Labelled, RandomTest
+from trainer.data.summary import described, summarise, told, told_crops
+from trainer.errors import ConfigurationError, DataError, shown
 from trainer.evaluate import EvaluationSettings, Report
 from trainer.features import FeatureTable, load_features, save_features, save_labels
 
 __all__ = ["Place", "cluster_file", "evaluate", "extract", "inspect", "save_features"]
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,83 +32,91 @@ class Place:
 
     layout: str | None
     cache: Path
+    pattern: str | None = None
+
+    def read(self, data: Path, say: Say = lambda line: None) -> Dataset:
+        """The data set; `say` is told what was found."""
+        dataset = layouts.read(data, self.layout, self.pattern)
+        for line in told(dataset):
+            say(line)
+        return dataset
 
 
-def extract(model: Path, data: Path, part: str, place: Place, flip: bool) -> FeatureTable:
-    """Features of one part of a data set; unreadable crops are left out under the limit of the cache."""
-    embed, crops = _embed(model, place, flip), _part(data, part, place)
-    plain = crops.crops if isinstance(crops, Labelled) else crops
-    features, kept = embed(plain)
+def extract(
+    model: Path, data: Path, part: str, place: Place, flip: bool, *, say: Say = lambda line: None
+) -> FeatureTable:
+    """Features of one part of a data set; unreadable crops are left out under the limit of the cache, by name."""
+    crops = _part(place.read(data, say), part)
+    embed = _embed(model, place, flip, say)
+    known = crops.crops if isinstance(crops, Labelled) else crops
+    features, kept = embed(known)
     return FeatureTable(
         features=features,
-        cameras=plain.cameras[kept],
+        cameras=known.cameras[kept],
+        times_s=known.times_s[kept],
+        tracklets=known.tracklets[kept],
         identities=crops.identities[kept] if isinstance(crops, Labelled) else None,
-        paths=np.array([str(plain.paths[row]) for row in kept]),
+        paths=np.array([str(known.paths[row]) for row in kept]),
     )
 
 
-def cluster_file(features: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Cluster a features.npz into a labels.npz by `ClusterSettings`; returns the facts."""
+def cluster_file(features: Path, out: Path, settings: dict[str, Any], say: Say = lambda line: None) -> dict[str, Any]:
+    """Cluster a features.npz into a labels.npz by `LabelSettings`; returns the facts. `say` is told what the file knows
+    of its crops."""
     from pydantic import ValidationError
 
-    from trainer.clustering.recluster import ClusterSettings, cluster
+    from trainer.labels import LabelSettings, clusters, without_effect
 
-    table = load_features(features)
     try:
-        checked = ClusterSettings.model_validate(settings)
+        checked = LabelSettings.model_validate(settings)
     except ValidationError as error:
         problems = [f"--{str(item['loc'][-1]).replace('_', '-')}: {item['msg']}" for item in error.errors()]
         raise ConfigurationError(problems, "command line") from None
-    result = cluster(table.features, checked, table.cameras)
+    table = load_features(features)
+    crops = _crops_of(table)
+    for line in (told_crops("features", crops), *without_effect(crops, checked)):
+        say(line)
+    result = clusters(table.features, crops, checked)
     save_labels(out, result.labels, table.paths)
     quality = {name: value for name, value in result.quality.as_dict().items() if value is not None}
     return {**quality, "eps": result.eps, "seconds": sum(result.seconds.values())}
 
 
-def evaluate(model: Path, data: Path, place: Place, settings: EvaluationSettings, flip: bool) -> Report:
+def _crops_of(table: FeatureTable) -> Crops:
+    """What a file of features knows of its crops."""
+    count = len(table.features)
+    unknown = np.full(count, -1, np.int64)
+    return Crops(
+        tuple(Path(str(path)) for path in (range(count) if table.paths is None else table.paths.tolist())),
+        unknown if table.cameras is None else table.cameras,
+        np.full(count, np.nan) if table.times_s is None else table.times_s,
+        unknown if table.tracklets is None else table.tracklets,
+    )
+
+
+def evaluate(
+    model: Path, data: Path, place: Place, settings: EvaluationSettings, flip: bool, *, say: Say = lambda line: None
+) -> Report:
     """Scores of a model, or of the features of a test part, found again by their paths."""
     from trainer.measure import measure
 
-    test = layouts.read(data, place.layout).test
-    embed = _from_table(load_features(model)) if model.suffix == ".npz" else _embed(model, place, flip)
+    test = place.read(data, say).test
+    embed = _from_table(load_features(model)) if model.suffix == ".npz" else _embed(model, place, flip, say)
     return measure(embed, test, settings)
 
 
-def inspect(data: Path, layout: str | None, sheet: Path | None) -> list[str]:
+def inspect(data: Path, place: Place, sheet: Path | None) -> list[str]:
     """What was read, in lines; a contact sheet of the training crops (test crops where there are none) on request."""
     from trainer.report.sheets import contact_sheet, write_picture
 
-    dataset = layouts.read(data, layout)
-    facts = summarise(dataset)
-    lines = [f"{dataset.name}: {layout or layouts.recognise(data)} layout"]
-    lines += [f"left out: {line}" for line in dataset.left_out]
-    for name, part in facts["parts"].items():
-        lines += _describe(name, part)
+    dataset = place.read(data)
+    lines = [f"{plain(dataset.name)}: {place.layout or layouts.recognise(data)} layout", *described(summarise(dataset))]
     if sheet is not None:
         crops = dataset.train if len(dataset.train) else next(iter(_test_parts(dataset.test).values())).crops
         rows = np.linspace(0, len(crops) - 1, min(len(crops), 96)).astype(np.int64)
         write_picture(sheet, contact_sheet([crops.paths[row] for row in rows], [""] * len(rows), per_row=16))
-        lines.append(f"contact sheet: {sheet}")
+        lines.append(f"contact sheet: {shown(sheet)}")
     return lines
-
-
-def _describe(name: str, part: dict[str, Any]) -> list[str]:
-    """The facts of one part for people; camera and file names are cut off after the first ones."""
-    width, height = (
-        f"{side['smallest']:.0f}–{side['largest']:.0f} px (median {side['median']:.0f})"
-        for side in (part["width_px"], part["height_px"])
-    )
-    cameras = ", ".join(f"{camera} ({count})" for camera, count in list(part["cameras"].items())[:40])
-    lines = [
-        f"{name}: {part['pictures']} crops, width {width}, height {height}",
-        f"  {len(part['cameras'])} cameras: {cameras}",
-    ]
-    if "identities" in part:
-        lines.append(f"  {part['identities']} identities, for measuring only")
-    lines.append(
-        f"  {part['with_time']} with capture time, {part['tracklets']} tracklets, {len(part['bad'])} bad files"
-    )
-    return lines + [f"    {item['path']}: {item['reason']}" for item in part["bad"][:20]]
 
 
 def _test_parts(test: FixedTest | RandomTest | None) -> dict[str, Labelled]:
@@ -113,15 +125,14 @@ def _test_parts(test: FixedTest | RandomTest | None) -> dict[str, Labelled]:
     return {"test": test.crops} if isinstance(test, RandomTest) else {"query": test.query, "gallery": test.gallery}
 
 
-def _part(data: Path, part: str, place: Place) -> Crops | Labelled:
-    dataset = layouts.read(data, place.layout)
+def _part(dataset: Dataset, part: str) -> Crops | Labelled:
     parts: dict[str, Crops | Labelled] = {"train": dataset.train, **_test_parts(dataset.test)}
     if isinstance(dataset.test, FixedTest) and part == "test":
         query, gallery = dataset.test.query, dataset.test.gallery
         return Labelled(_joined(query.crops, gallery.crops), np.concatenate([query.identities, gallery.identities]))
     if part not in parts or not len(parts[part]):
         there = ", ".join(name for name, crops in parts.items() if len(crops))
-        raise DataError(f"{data} has no part {part!r}; it has {there}")
+        raise DataError(f"{plain(dataset.name)} has no part {part!r}; it has {there}")
     return parts[part]
 
 
@@ -132,14 +143,15 @@ def _joined(first: Crops, second: Crops) -> Crops:
     return Crops(first.paths + second.paths, *columns)
 
 
-def _embed(model: Path, place: Place, flip: bool) -> Any:
+def _embed(model: Path, place: Place, flip: bool, say: Say) -> Any:
     from trainer.extract import ExtractSettings
     from trainer.measure import with_network
     from trainer.parallel import join
 
     processes = join()
     network, spec = load_network(model)
-    return with_network(network.to(processes.device), spec, ExtractSettings(flip=flip), place.cache, processes)
+    settings = ExtractSettings(flip=flip)
+    return with_network(network.to(processes.device), spec, settings, place.cache, processes, say=say)
 
 
 def load_network(model: Path) -> tuple[Any, InputSpec]:

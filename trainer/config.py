@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from edge_app.contract.mistakes import mistakes
+from edge_app.contract.mistakes import keys_of, mistakes
 from edge_app.contract.preprocess import InputSpec
 from edge_app.contract.yaml import FilePath, plain
 from trainer import outline
@@ -34,6 +35,9 @@ class DataSettings(Settings):
     """Folder of a data set, folder of crops, or CSV table."""
     layout: str | None = None
     """Name of the layout; recognised from the files where absent."""
+    pattern: str | None = None
+    """Regular expression that reads the names in a plain folder: groups camera, time (seconds), tracklet, and for query
+    and gallery identity, for example (?P<identity>[a-z]+_[0-9]+)_cam(?P<camera>[0-9]+) for car_0003_cam1.jpg."""
     input: InputSpec = PERSON_INPUT
     """How a picture becomes the network's input; goes into the model and to the roadside."""
     cache: FilePath = Path("~/.cache/crosslane")
@@ -47,10 +51,14 @@ class TrainSettings(Settings):
 
     data: DataSettings
     model: ModelSettings = ModelSettings()
+    start: FilePath | None = None
+    """model.pt of an earlier run to go on from: its network as it is. `model` and `data.input` must be its own."""
     method: AnyMethod = table.settings_of("cluster_contrast")()
     optimiser: OptimiserSettings = OptimiserSettings()
     extraction: ExtractSettings = ExtractSettings()
     """Extraction for clustering and for evaluation."""
+    licence_note: str = Field(default="", max_length=1000)
+    """Terms of the starting weights and of the crops; goes into the model and its bundle."""
     epochs: int = Field(default=50, ge=1)
     """Clusterings."""
     seed: int = Field(default=0, ge=0)
@@ -114,11 +122,24 @@ def parse(content: dict[str, Any], where: str, folder: Path | None = None) -> Tr
 
 
 def differences(first: TrainSettings, second: TrainSettings) -> list[str]:
-    """Keys that differ, as `a.b: old → new`; places of files that do not change the result are left out."""
-    old, new = (_flat(settings.model_dump(mode="json")) for settings in (first, second))
-    free = ("data.cache", "evaluate_every", "checkpoint_steps", "device", "compile")
+    """Keys that differ, as `a.b: old → new`; files are compared by name, what does not change the result not at all."""
+    old, new = (_flat(portable(settings.model_dump(mode="json"))) for settings in (first, second))
+    free = ("data.cache", "licence_note", "evaluate_every", "checkpoint_steps", "device", "compile")
     keys = [key for key in old | new if key not in free and old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys]
+
+
+def portable(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings as they travel: of a file or folder the name alone, nothing of the machine that it lay on."""
+    values = copy.deepcopy(values)
+    for key, _ in filter(lambda each: Path in each[1], keys_of(TrainSettings)):
+        *groups, last = key.split(".")
+        place: Any = values
+        for group in groups:
+            place = place.get(group) if isinstance(place, dict) else None
+        if isinstance(place, dict) and isinstance(place.get(last), str):
+            place[last] = Path(place[last]).name
+    return values
 
 
 def set_value(content: dict[str, Any], override: str) -> None:

@@ -10,6 +10,12 @@ TrainerError                   70  a bug if it is raised itself
 Exit codes follow sysexits.h. A message says what was expected, what came, and what to do.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_app.contract.yaml import plain
+
 
 class TrainerError(Exception):
     """Base of all errors raised on purpose. `exit_code` is what the command ends with."""
@@ -49,3 +55,8 @@ class NothingLearnedError(DataError):
     same crops does not help. A run that says so has left the network it began with as its model."""
 
     exit_code = 3
+
+
+def shown(path: Path) -> str:
+    """A path as part of a line of a message: whole, but with control characters and what is no UTF-8 escaped."""
+    return plain(path, longest=4096)

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from trainer import checkpoint, judge
 from trainer.checkpoint import Checkpoint, Model
-from trainer.config import TrainSettings
+from trainer.config import TrainSettings, portable
 from trainer.data.records import Crops
 from trainer.errors import DataError, NothingLearnedError
 from trainer.judge import Evidence
 from trainer.labels import clusters
 from trainer.models.embedder import Embedder
+from trainer.models.licence import licence_of
 from trainer.runlog import RunLog
 from trainer.screen import Screen
 
@@ -48,6 +49,12 @@ class Keeper:
     @property
     def judges(self) -> bool:
         return self.settings.when_in_doubt == "keep_start"
+
+    @property
+    def _began_trained(self) -> bool:
+        """Random weights are no start to compare with."""
+        model = self.settings.model
+        return self.settings.start is not None or model.weights is not None or model.pretrained
 
     def begin(self, features: Features, log: RunLog) -> None:
         """Keep the network that has learned nothing yet, and judge the crops by its features. `NothingLearnedError`
@@ -83,8 +90,7 @@ class Keeper:
     def settle(self, features: Features, log: RunLog) -> str | None:
         """Write the model of the finished run, judged by the features of its last network; why it is the start, where
         it is."""
-        model = self.settings.model
-        if self.start is not None and (model.weights is not None or model.pretrained):  # random weights are no start
+        if self.start is not None and self._began_trained:
             end = judge.evidence_of(features, self.crops)
             reasons = judge.losses(self.start, end)
             log.write("judged", None, **end.as_dict(), reasons=list(reasons))
@@ -110,5 +116,8 @@ class Keeper:
 
     def _save(self, name: str) -> None:
         if self.folder is not None:
-            plain, spec = self.settings.model_dump(mode="json"), self.settings.data.input
-            checkpoint.save_model(self.folder / name, Model(self.network(), spec, plain, self.commit))
+            settings = self.settings
+            plain = portable(settings.model_dump(mode="json"))
+            terms = licence_of(settings.licence_note, settings.model)
+            model = Model(self.network(), settings.data.input, plain, self.commit, terms)
+            checkpoint.save_model(self.folder / name, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,14 @@ from pydantic import Field
 
 from trainer.clustering.recluster import Clustering, ClusterSettings, cluster
 from trainer.clustering.site import spans_of, track_pulled
+from trainer.clustering.tracks import cluster_tracks, tracks_of
+from trainer.clustering.ways import Way, windows
 from trainer.data.records import Crops
 from trainer.errors import LabelsError
 from trainer.settings import Settings
 
-STANDS_APART = 0.4  # silhouette; at this one the fitted clusters agreed best with the truth on six sets of crops
+# Chosen by the adjusted Rand index, as the limits of `trainer.judge`, which says on which crops.
+STANDS_APART = 0.4  # silhouette
 FAR_BETTER, LARGE = 0.2, 4  # by so much finer clusters must be better, unless the median cluster has so many crops
 FINER = ((20, 4, 2), (10, 2, 2))  # k1, k2, min_samples
 
@@ -37,21 +40,70 @@ class LabelSettings(Settings):
     fit: bool = False
     """Fit k1, k2 and min_samples to the crops: where clusters hardly stand apart (silhouette under 0.4), or are small
     and finer ones stand far better apart, an identity has fewer crops than they ask for, so fewer neighbours and
-    smaller clusters are taken; k1 is at most a quarter of the crops."""
+    smaller clusters are taken; k1 is at most a quarter of the crops, which is all that it does to `tracks`."""
+    tracks: bool = False
+    """Cluster tracks rather than crops: the crops of one stay together, tracks that one camera saw at the same time
+    never meet in a cluster, not over others either. `track_weight` and `keep_apart` are then without effect, and eps
+    stays within its candidates."""
+    ways: tuple[Way, ...] = ()
+    """How long the ways between cameras take, where somebody knows: `transits` begins with them."""
+
+
+def without_effect(crops: Crops, settings: LabelSettings) -> list[str]:
+    """One line for each setting that changes nothing, because these crops lack what it needs."""
+    timed, tracked = bool(np.isfinite(crops.times_s).any()), bool((crops.tracklets >= 0).any())
+    seen = bool((crops.cameras >= 0).any())
+    needs = {
+        "camera_centred": (settings.camera_centred, {"cameras": seen}),
+        "track_weight": (settings.track_weight > 0, {"tracklets": tracked}),
+        "keep_apart": (settings.keep_apart, {"cameras": seen, "tracklets": tracked, "capture times": timed}),
+        "transits": (settings.transits, {"cameras": seen, "capture times": timed}),
+    }
+    lacking = {
+        name: [what for what, known in about.items() if not known] for name, (wanted, about) in needs.items() if wanted
+    }
+    return [
+        f"{name} has no effect: the crops have no {' and no '.join(what)}" for name, what in lacking.items() if what
+    ]
 
 
 def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
     """Cluster (N, D) float32 unit rows of the crops, with what is known of cameras, tracklets and times."""
-    features = track_pulled(features, crops.tracklets, settings.track_weight)
+    timed = settings.transits and bool(np.isfinite(crops.times_s).any())
+    ways = windows(settings.ways) if timed else None
+    if not settings.tracks:
+        features = track_pulled(features, crops.tracklets, settings.track_weight)
     if settings.camera_centred:
         features = camera_centred(features, crops.cameras)
+    if settings.tracks:
+        tracks = tracks_of(features, crops.tracklets, crops.cameras, crops.times_s)
+        bounded = next(fitting(settings.clustering, len(tracks))) if settings.fit else settings.clustering
+        return cluster_tracks(tracks, bounded, ways)
     spans = spans_of(crops.tracklets, crops.cameras, crops.times_s) if settings.keep_apart else None
-    times_s = crops.times_s if settings.transits and np.isfinite(crops.times_s).any() else None
-    if not settings.fit:
-        return cluster(features, settings.clustering, crops.cameras, spans, times_s)
+    times_s = crops.times_s if timed else None
+
+    def once(each: ClusterSettings) -> Clustering:
+        return cluster(features, each, crops.cameras, spans, times_s, ways=ways)
+
+    return _fitted(once, fitting(settings.clustering, len(features))) if settings.fit else once(settings.clustering)
+
+
+def fitting(settings: ClusterSettings, items: int) -> Iterator[ClusterSettings]:
+    """These settings, then finer ones, none of which asks for more neighbours than a quarter of the crops or tracks."""
+    most = max(2, items // 4)
+    given = (settings.jaccard.k1, settings.jaccard.k2, settings.dbscan.min_samples)
+    for k1, k2, min_samples in (given, *(each for each in FINER if each[0] < given[0])):
+        jaccard = settings.jaccard.model_copy(update={"k1": min(k1, most), "k2": min(k2, most)})
+        dbscan = settings.dbscan.model_copy(update={"min_samples": min(min_samples, given[2])})
+        yield settings.model_copy(update={"jaccard": jaccard, "dbscan": dbscan})
+
+
+def _fitted(once: Callable[[ClusterSettings], Clustering], finer: Iterable[ClusterSettings]) -> Clustering:
+    """The coarsest clusters that stand apart, or else the finest; far better ones of finer settings instead, where the
+    coarser are small."""
     kept = None
-    for each in fitting(settings.clustering, len(features)):
-        result = cluster(features, each, crops.cameras, spans, times_s)
+    for each in finer:
+        result = once(each)
         quality = result.quality
         if kept is not None and quality.silhouette < kept.quality.silhouette + FAR_BETTER:
             return kept
@@ -59,16 +111,6 @@ def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSetting
         if kept is not None and quality.size_median >= LARGE:
             break
     return result
-
-
-def fitting(settings: ClusterSettings, crops: int) -> Iterator[ClusterSettings]:
-    """These settings, then finer ones, none of which asks for more neighbours than a quarter of the crops."""
-    most = max(2, crops // 4)
-    given = (settings.jaccard.k1, settings.jaccard.k2, settings.dbscan.min_samples)
-    for k1, k2, min_samples in (given, *(each for each in FINER if each[0] < given[0])):
-        jaccard = settings.jaccard.model_copy(update={"k1": min(k1, most), "k2": min(k2, most)})
-        dbscan = settings.dbscan.model_copy(update={"min_samples": min(min_samples, given[2])})
-        yield settings.model_copy(update={"jaccard": jaccard, "dbscan": dbscan})
 
 
 def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:

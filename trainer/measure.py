@@ -11,6 +11,7 @@ from torch import nn
 
 from edge_app.contract.preprocess import InputSpec
 from trainer.data.cache import cached
+from trainer.data.images import said_of
 from trainer.data.records import Crops, FixedTest, Labelled, RandomTest
 from trainer.errors import DataError
 from trainer.evaluate import EvaluationSettings, Report, evaluate_fixed, evaluate_random
@@ -29,12 +30,15 @@ def with_network(
     processes: Processes,
     *,
     bad_limit: float = 0.01,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Embed:
-    """An embedding of crops by a network on this process's device."""
+    """An embedding of crops by a network on this process's device. `say` is told which crops are left out."""
     alone = Processes(0, 1, processes.device)
 
     def embed(crops: Crops) -> tuple[Floats, NDArray[np.int64]]:
         pictures = cached(crops, spec, cache.expanduser(), bad_limit)
+        for line in said_of(pictures.bad):
+            say(line)
         return features_of(network, pictures.pixels, spec, settings, alone), pictures.kept
 
     return embed

@@ -25,9 +25,7 @@ def before(settings: TrainSettings, folder: Path, resume: bool) -> Checkpoint | 
     if not path.exists():
         return None
     found = checkpoint.load(path)
-    here = Path.cwd()  # version 0.1 wrote relative paths into checkpoints
-    old, new = (config.parse(values, str(path), here) for values in (found.settings, settings.model_dump(mode="json")))
-    changed = config.differences(old, new)
+    changed = config.differences(config.parse(found.settings, str(path)), settings)
     if changed:
         raise ConfigurationError([*changed, "a run goes on with the settings it began with"], f"{path} --resume")
     return found
@@ -46,7 +44,7 @@ def take_up(run: Run, found: Checkpoint) -> Place:
 def state_of(run: Run, place: Place, keeper: Keeper) -> Checkpoint:
     """The run between two steps."""
     return Checkpoint(
-        settings=run.settings.model_dump(mode="json"),
+        settings=config.portable(run.settings.model_dump(mode="json")),
         commit=keeper.commit,
         network=run.method.trained().state_dict(),
         optimiser=run.optimiser.state_dict(),

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_app.contract.yaml import plain
 from trainer import checkpoint, optimiser, parallel, resuming
 from trainer.checkpoint import Checkpoint
 from trainer.config import DataSettings, TrainSettings
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
+from trainer.data.images import said_of
 from trainer.data.loader import Chances, Loader
-from trainer.data.records import Crops, spread
+from trainer.data.records import FixedTest, RandomTest, spread
+from trainer.data.summary import told
 from trainer.data.transforms import AS_THEY_ARE, Transform, normalise
-from trainer.errors import LabelsError, NothingLearnedError
+from trainer.errors import ConfigurationError, LabelsError, NothingLearnedError
 from trainer.extract import features_of
 from trainer.keeping import MODEL, Keeper
-from trainer.labels import clusters
+from trainer.labels import clusters, without_effect
 from trainer.methods import table
 from trainer.models.average import Average
 from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
@@ -61,16 +65,15 @@ class Session:
     ) -> None:
         self.settings, self.folder, self.processes, self.screen = settings, folder, processes, Screen(quiet)
         self.commit = commit_of(Path(__file__).parent)
-        dataset = layouts.read(settings.data.root, settings.data.layout)
-        self.crops = _read_crops(dataset.train, settings.data, self.screen)
+        self.crops, test, facts = _read(settings, self.screen)
         network = _network(settings, self.crops, before).to(processes.device)
         self.method = table.class_of(settings.method.name)(network, self.crops.crops, settings.method, settings.seed)
         self.log = RunLog(folder if processes.first else None)
         self.log.start(settings.model_dump(mode="json"), self.commit)
-        self.log.write("data", crops=len(self.crops.crops), unreadable=[str(item.path) for item in self.crops.bad])
+        self.log.write("data", **facts)
         mine = folder if processes.first else None
         self.keeper = Keeper(settings, self.crops.crops, mine, lambda: self.network, self.commit)
-        self.test = TestSet(settings, dataset.test, lambda: self.network, processes, self.log)
+        self.test = TestSet(settings, test, lambda: self.network, processes, self.log)
         chances = Chances(self.method.views(), settings.data.input, settings.seed)
         self.run = Run(
             settings=settings,
@@ -114,13 +117,13 @@ class Session:
 
     def extract(self, view: Transform = AS_THEY_ARE, seed: int = 0) -> NDArray[np.float32]:
         """Unit rows (N, D) float32 of all training crops, see `trainer.methods.base.Extract`."""
-        plain = view is AS_THEY_ARE
-        if plain and self._rows is not None and self._rows[0] == self.place.steps:
+        unchanged = view is AS_THEY_ARE
+        if unchanged and self._rows is not None and self._rows[0] == self.place.steps:
             return self._rows[1]
         with self.screen.show("extract", len(self.crops.crops)) as advance:
             data = self.crops.pixels, self.settings.data.input, self.settings.extraction
             rows = features_of(self.network, *data, self.processes, view=view, seed=seed, progress=advance)
-        self._rows = (self.place.steps, rows) if plain else self._rows
+        self._rows = (self.place.steps, rows) if unchanged else self._rows
         return rows
 
     def save(self, place: Place) -> None:
@@ -141,9 +144,9 @@ class Session:
         verdict = self.keeper.settle(features, self.log)
         if self.processes.first:
             found = clusters(features, self.crops.crops, self.settings.method.labels)
-            name = f"{self.settings.data.root.name}: {self.settings.method.name}"
+            name = f"{plain(self.settings.data.root.name)}: {self.settings.method.name}"
             about = (name, self.commit, self.settings.epochs, self.crops.crops)
-            write_run(self.folder, Finished(*about, features, found, self.test.shown, self.test.embed))
+            write_run(self.folder, Finished(*about, features, found, self.test.shown, self.test.embed(self.screen)))
         if verdict is not None:
             raise NothingLearnedError(verdict)
         return self.folder / MODEL
@@ -156,18 +159,40 @@ class Session:
             self.test.give_up()  # as in the run that was not broken off
 
 
-def _read_crops(crops: Crops, data: DataSettings, screen: Screen) -> Cached:
-    with screen.show("decode", len(crops)) as advance:
-        return cached(crops, data.input, data.cache.expanduser(), data.bad_limit, advance)
+def _read(settings: TrainSettings, screen: Screen) -> tuple[Cached, FixedTest | RandomTest | None, dict[str, Any]]:
+    """The crops, the test set, and for the log what was found and left out, which is said, too."""
+    data = settings.data
+    dataset = layouts.read(data.root, data.layout, data.pattern)
+    found = [*told(dataset), *without_effect(dataset.train, settings.method.labels)]
+    screen.say(*found)
+    with screen.show("decode", len(dataset.train)) as advance:
+        crops = cached(dataset.train, data.input, data.cache.expanduser(), data.bad_limit, advance)
+    screen.say(*said_of(crops.bad))
+    unreadable = [str(item.path) for item in crops.bad]
+    return crops, dataset.test, {"crops": len(crops.crops), "unreadable": unreadable, "found": found}
 
 
 def _network(settings: TrainSettings, crops: Cached, before: Checkpoint | None) -> Embedder:
     torch.manual_seed(settings.seed)  # for layers that start at random
     spec = settings.data.input
+    if settings.start is not None:
+        return _earlier(settings)
     blueprint = blueprint_of(settings.model, (spec.height_px, spec.width_px))
     if before is not None:
         return blank_embedder(blueprint)
     return new_embedder(blueprint, _calibration(crops, settings.data))
+
+
+def _earlier(settings: TrainSettings) -> Embedder:
+    """The network of an earlier run. `ConfigurationError` where the settings say another one."""
+    assert settings.start is not None
+    loaded = checkpoint.load_model(settings.start)
+    own = {"model": loaded.network.blueprint.settings, "data.input": loaded.spec}
+    asked = {"model": settings.model, "data.input": settings.data.input}
+    other = [f"{name}: expected that of {settings.start}, {own[name]!r}" for name in own if own[name] != asked[name]]
+    if other:
+        raise ConfigurationError(other, "start")
+    return loaded.network
 
 
 def _calibration(crops: Cached, data: DataSettings) -> list[Tensor]:

@@ -17,13 +17,16 @@ class Screen:
     def __init__(self, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.quiet = quiet
         self.clock = clock
+        self._said: set[str] = set()
         self._epochs = 0  # that this process has trained
         self._begin_s = self._last_s = clock()
 
-    def say(self, text: str) -> None:
-        """One line, at once: a file is not read at the end only."""
-        if not self.quiet:
-            print(text, flush=True)
+    def say(self, *lines: str) -> None:
+        """Each line once in a run, and at once: a file is not read at the end only."""
+        for line in lines:
+            if not self.quiet and line not in self._said:
+                print(line, flush=True)
+            self._said.add(line)
 
     def show(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """A bar where somebody can see it move."""

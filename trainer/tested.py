@@ -32,11 +32,11 @@ class TestSet:
         self.settings, self.network, self.processes, self.log = settings, network, processes, log
         self.test = test if processes.first else None
 
-    @property
-    def embed(self) -> Embed:
-        """The network over crops of the test."""
-        data, how = self.settings.data, self.settings.extraction
-        return with_network(self.network(), data.input, how, data.cache, self.processes, bad_limit=data.bad_limit)
+    def embed(self, screen: Screen) -> Embed:
+        """The network over crops of the test; which are left out is said."""
+        data, settings = self.settings.data, self.settings.extraction
+        place = data.input, settings, data.cache, self.processes
+        return with_network(self.network(), *place, bad_limit=data.bad_limit, say=screen.say)
 
     @property
     def shown(self) -> FixedTest | None:
@@ -55,7 +55,7 @@ class TestSet:
         if self.test is None or not due:
             return
         try:
-            scores = measure(self.embed, self.test, EvaluationSettings())
+            scores = measure(self.embed(screen), self.test, EvaluationSettings())
         except DataError as error:
             self.give_up()
             self.log.write("not_tested", steps, epoch=epoch, reason=str(error))

@@ -21,7 +21,6 @@ import numpy as np
 from edge_app.associate import links, scores
 from edge_app.associate.state import (
     Calibration,
-    CameraMean,
     CameraModel,
     Identity,
     LinkModel,
@@ -29,6 +28,7 @@ from edge_app.associate.state import (
     State,
     version_key,
 )
+from edge_app.contract.similarity import CameraMean
 from edge_app.store.parts import Parts, sealed, unsealed
 
 PREFIX = "associate/"

@@ -218,6 +218,7 @@ def _match(
         supersedes=passage.event,
         embedding_version=passage.embedding_version,
         waited_for=waited_for,
+        similarity=edge.similarity,
     )
 
 

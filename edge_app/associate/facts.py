@@ -53,6 +53,7 @@ class Match:
     supersedes: str | None  # event_id of the provisional fact this one replaces
     embedding_version: str
     waited_for: WaitedFor | None = None  # why it was not said earlier; see `decide._conclude`
+    similarity: float | None = None  # of the two passages, as they were compared
 
 
 @dataclass(frozen=True, slots=True)

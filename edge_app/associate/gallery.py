@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from edge_app.associate import scores
 from edge_app.associate.settings import AssociateSettings, LinkSettings
-from edge_app.associate.state import Calibration, CameraMean, CameraModel, Edge, Identity, Passage, Proxy, version_key
+from edge_app.associate.state import Calibration, CameraModel, Edge, Identity, Passage, Proxy, version_key
+from edge_app.contract import similarity as looks
+from edge_app.contract.similarity import CameraMean
 from edge_app.types import Floats
 
 ALL_PAIRS = "*"
@@ -47,9 +47,9 @@ class Gallery:
 
     def similarity(self, from_: Passage | Proxy, to: Passage) -> float | None:
         """De-biased similarity; None of what cannot be compared. Everything that compares embeddings comes here."""
-        if not scores.comparable(from_, to):
+        if not looks.comparable(from_, to):
             return None
-        return scores.similarity(self._debias(from_), self._debias(to))
+        return looks.similarity(self._debias(from_), self._debias(to))
 
     def evidence(self, from_: Passage, to: Passage) -> float:
         """Log likelihood ratio of `to` against every comparable proxy of the identity of `from_`, one per camera."""
@@ -72,8 +72,8 @@ class Gallery:
         key = version_key(passage.embedding_version, passage.camera)
         known = self.means.get(key)
         if known is None or known.mean.shape != passage.embeddings.shape[1:]:
-            known = scores.new_mean(passage.camera, passage)
-        self.means[key] = scores.learn_camera(known, passage.embeddings)
+            known = looks.new_mean(passage.camera, passage)
+        self.means[key] = looks.learn_camera(known, passage.embeddings)
         self.versions[passage.embedding_version] = now_s
         self._site_means.clear()
 
@@ -116,7 +116,7 @@ class Gallery:
             return look.embeddings
         if mean.embedding_version not in self._site_means:
             self._site_means[mean.embedding_version] = self._site_mean(mean)
-        return scores.debias(look.embeddings, mean, self._site_means[mean.embedding_version])
+        return looks.debias(look.embeddings, mean, self._site_means[mean.embedding_version])
 
     def _site_mean(self, of: CameraMean) -> Floats:
         same = [
@@ -124,9 +124,7 @@ class Gallery:
             for _, one in sorted(self.means.items())
             if one.embedding_version == of.embedding_version and one.mean.shape == of.mean.shape
         ]
-        weights = np.array([one.count / (one.count + scores.MEAN_WEIGHT) for one in same], np.float32)
-        mean: Floats = np.average([one.mean for one in same], axis=0, weights=weights + 1e-6).astype(np.float32)
-        return mean
+        return looks.site_mean(same)
 
     def _curve(self, version: str, pair: str) -> scores.Curve:
         """What similarities of this pair of cameras say; what is learned in a step counts from the next one on."""

@@ -1,4 +1,4 @@
-"""From embeddings to evidence: camera de-bias, similarity to camera-aware proxies, per-pair calibration.
+"""From similarities to evidence: per-pair calibration. What a similarity is: `contract.similarity`.
 
 A similarity means different things on different camera pairs: front against rear is never as alike as front against
 front. So each ordered camera pair keeps two histograms of similarities, of one vehicle (genuine) and of two (impostor);
@@ -10,14 +10,12 @@ bounded.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.associate.settings import SimilarityPrior
-from edge_app.associate.state import Calibration, CameraMean
-from edge_app.types import Floats
+from edge_app.associate.state import Calibration
 
 Curve = NDArray[np.float64]  # (BINS,) log likelihood ratios at `CENTRES`
 
@@ -28,53 +26,7 @@ BANDWIDTH = 0.035
 PAIR_WEIGHT = 20.0  # observations that the site is worth to a pair, or as many as the prior is worth
 MEMORY = 0.998  # decay per observation
 LIMIT = 6.0  # nats; no single look is worth more
-MEAN_WEIGHT = 40.0  # tracklets before a camera's mean is trusted half
-MEAN_MEMORY = 500.0  # tracklets after which a camera's mean forgets
-TOP = 3  # similarities averaged per proxy
 CORRELATION = 0.8  # between the evidence of two proxies of one identity: a look-alike deceives all cameras
-
-
-class Look(Protocol):
-    """What has embeddings to compare: a passage, a tracklet, a proxy."""
-
-    @property
-    def embedding_version(self) -> str: ...
-    @property
-    def embeddings(self) -> Floats: ...  # (M, D) float32, unit rows
-
-
-def comparable(left: Look, right: Look) -> bool:
-    """Both were seen, by one version of one embedder. Nothing else is ever compared: numbers of two embedders say
-    nothing about each other, and nothing in them shows it."""
-    same = left.embedding_version == right.embedding_version and left.embeddings.shape[1:] == right.embeddings.shape[1:]
-    return same and len(left.embeddings) > 0 and len(right.embeddings) > 0
-
-
-def new_mean(camera: str, look: Look) -> CameraMean:
-    return CameraMean(camera, look.embedding_version, np.zeros(look.embeddings.shape[1], np.float32), 0.0)
-
-
-def learn_camera(camera: CameraMean, embeddings: Floats) -> CameraMean:
-    """One more tracklet of this camera; `embeddings` (M, D) unit rows, M ≥ 1."""
-    count = min(camera.count + 1.0, MEAN_MEMORY)
-    return replace(camera, mean=camera.mean + (embeddings.mean(0) - camera.mean) / np.float32(count), count=count)
-
-
-def debias(embeddings: Floats, camera: CameraMean, site_mean: Floats) -> Floats:
-    """Embeddings as an average camera would have seen them: (M, D) unit rows.
-
-    The camera's mean is shrunk towards the mean of the site while it rests on few tracklets.
-    """
-    trust = np.float32(camera.count / (camera.count + MEAN_WEIGHT))
-    moved = embeddings - trust * (camera.mean - site_mean)
-    unit: Floats = moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), np.float32(1e-6))
-    return unit
-
-
-def similarity(left: Floats, right: Floats) -> float:
-    """Mean of the `TOP` largest cosines between two sets of unit rows: robust against one bad view on either side."""
-    cosines = np.sort((left @ right.T).ravel())[::-1]
-    return float(cosines[:TOP].mean())
 
 
 def combine(evidence: list[float]) -> float:

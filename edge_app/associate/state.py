@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.associate.facts import Place
+from edge_app.contract.similarity import CameraMean
 from edge_app.types import Floats
 
 
@@ -84,16 +85,6 @@ class CameraModel:
     new: float = 0.0  # those among them that began an identity
     watched_s: float = 0.0  # time behind both, decayed alike
     until_s: float | None = None  # capture time up to which it was counted
-
-
-@dataclass(frozen=True, slots=True)
-class CameraMean:
-    """How a camera colours the embeddings of one version."""
-
-    camera: str
-    embedding_version: str
-    mean: Floats  # (D,) float32, mean embedding
-    count: float  # tracklets behind the mean, capped so that old ones fade
 
 
 @dataclass(frozen=True, slots=True)

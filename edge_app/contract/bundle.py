@@ -80,8 +80,7 @@ def write_bundle(
         raise BundleError(f"{where} would not be a bundle: {problem}")
     golden = members["golden.npz"]
     _check_golden(parse_golden(golden if isinstance(golden, bytes) else golden.read_bytes(), where), sealed, where)
-    unsaid = {"expires_at_s"} if sealed.expires_at_s is None else None  # bundles without it keep their bytes
-    text = (sealed.model_dump_json(by_alias=True, indent=1, exclude=unsaid) + "\n").encode()
+    text = sealed.written().encode()
     if len(text) > LIMIT_BYTES:
         raise BundleError(f"{where}: its manifest would have {len(text)} bytes; at most {LIMIT_BYTES} are allowed")
     ordered: dict[str, bytes | Path] = {MANIFEST: text, SIGNATURE: sign(text, key)}

@@ -6,7 +6,7 @@ an unknown field there is an error, because ignoring it could mean running the n
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -23,6 +23,7 @@ MEMBER_LIMITS_BYTES = {  # in the order in which they stand in the file
     "golden.npz": GOLDEN_LIMIT_BYTES,
     "cameras.json": 4 << 20,
 }
+YOUNGER = ("expires_at_s", "judgement", "similarities")  # fields that bundles of version 1 may lack
 
 MemberName: TypeAlias = Literal["embedder.onnx", "detector.onnx", "golden.npz", "cameras.json"]
 Precision: TypeAlias = Literal["int8", "fp16", "fp32"]
@@ -56,8 +57,28 @@ class Calibration(Part):
     """How they were chosen: over which cameras and hours."""
 
 
+class Judgement(Part):
+    """What the gate looked at."""
+
+    pictures: Count
+    """Held-out crops, of a detector frames; none of them measured ranges."""
+    by: Text
+    """In words: how many pictures, and what told right from wrong on them."""
+    enough: bool
+    """Whether that is enough. Where it is not, the precision is not judged, though no gate was missed."""
+
+
+def _may_be_absent(schema: dict[str, JsonValue]) -> None:
+    """What is younger than version 1 is written only where it says something."""
+    required = schema.get("required")
+    if isinstance(required, list):
+        schema["required"] = [name for name in required if name not in YOUNGER]
+
+
 class BundledModel(Part):
     """One network of the bundle: what it is, how precise, and what the gate said."""
+
+    model_config = ConfigDict(json_schema_extra=_may_be_absent)
 
     model: ModelManifest
     """Input, classes, dimension, digest: what stands beside a loose ONNX file."""
@@ -67,6 +88,8 @@ class BundledModel(Part):
     """Why this precision and no smaller one."""
     gates: tuple[Gate, ...] = ()
     """Every figure of the gate with its limit, of the precision that ships and of those that did not pass."""
+    judgement: Judgement | None = None
+    """What these figures are from; absent in bundles that did not say."""
     float_layers: tuple[Text, ...] = ()
     """Layers left out of INT8."""
     sensitivity: dict[str, float] = Field(default_factory=dict)
@@ -76,11 +99,26 @@ class BundledModel(Part):
     calibration: Calibration | None = None
 
 
-def _may_be_absent(schema: dict[str, JsonValue]) -> None:
-    """`expires_at_s` is younger than version 1: it is written only where it says something."""
-    required = schema.get("required")
-    if isinstance(required, list) and "expires_at_s" in required:
-        required.remove("expires_at_s")
+class Spread(Part):
+    """Similarities of some pairs."""
+
+    pairs: Annotated[int, Field(ge=1)]
+    mean: float
+    std: float
+    p01: float
+    p99: float
+
+
+class Similarities(Part):
+    """What the association compares (`similarity.py`), of pairs of held-out crops that are certain without a label, by
+    the network that ships. Both kinds are of one camera: on a link one vehicle is less alike than `genuine` says."""
+
+    genuine: Spread | None
+    """First and last third of one track."""
+    impostor: Spread | None
+    """Two tracks that one camera saw at once."""
+    not_known: Text = ""
+    """Why one of them, or both, are null."""
 
 
 class BundleManifest(Part):
@@ -107,6 +145,8 @@ class BundleManifest(Part):
     """How far the match threshold moved at an equal false-match rate, quantized minus float."""
     threshold_false_match_rate: Share | None = None
     """That rate; null when it was not measured."""
+    similarities: Similarities | None = None
+    """Absent in bundles of releases that did not measure them."""
     tensorrt_from: Version = "10.0"
     tensorrt_below: Version = "12.0"
     """Versions of TensorRT that are known to read the ONNX files; the upper one is not."""
@@ -134,6 +174,15 @@ class BundleManifest(Part):
         """Member → the network that it holds."""
         found: dict[MemberName, BundledModel] = {"embedder.onnx": self.embedder}
         return found if self.detector is None else {**found, "detector.onnx": self.detector}
+
+    def written(self) -> str:
+        """As it stands in a file. Younger fields that say nothing are left out, so bundles without them keep their
+        bytes."""
+        unsaid: dict[str, Any] = {name: True for name in YOUNGER if getattr(self, name, ...) is None}
+        for name, model in (("embedder", self.embedder), ("detector", self.detector)):
+            if model is not None and model.judgement is None:
+                unsaid[name] = {"judgement"}
+        return self.model_dump_json(by_alias=True, indent=1, exclude=unsaid) + "\n"
 
     def problem(self) -> str | None:
         """Why these members cannot be those of a bundle, None when they can."""

@@ -126,7 +126,7 @@ class Health(Paged):
     outbox_oldest_unsent_s: Seconds | None
     """Age of the oldest of them; null when there is none."""
     counters: dict[Text, Count]
-    """Since the start: what was dropped, shed or refused, by name."""
+    """Since the start: what was dropped, shed or refused, by name; of crops also what waits now."""
 
 
 class CameraState(Envelope):

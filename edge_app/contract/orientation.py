@@ -1,8 +1,9 @@
 """How a stored picture is to be seen: turned, mirrored, and with square pixels. Roadside and trainer see the same.
 
-Phones store what the sensor saw and note how they were held, as a display matrix of the file; old cameras store pixels
-that are not square, and note their shape. A picture is seen as a player shows it: first its pixels are made square,
-always by enlarging one side, then it is turned and mirrored by whole quarter turns.
+Phones store what the sensor saw and note how they were held, as a display matrix of a recording or as EXIF orientation
+of a picture; old cameras store pixels that are not square, and note their shape. A picture is seen as a player shows
+it: first its pixels are made square, always by enlarging one side, then it is turned and mirrored by whole quarter
+turns. The density of a still picture (dots per inch) says how to print it, not how to see it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,30 @@ class Orientation:
         if self.mirrored_y:
             picture = picture[::-1]
         return np.ascontiguousarray(picture)
+
+
+# EXIF 2.3, 4.6.4 A, tag 274: where the stored first row and first column are seen
+_EXIF = {
+    2: Orientation(mirrored_x=True),
+    3: Orientation(mirrored_x=True, mirrored_y=True),
+    4: Orientation(mirrored_y=True),
+    5: Orientation(transposed=True),
+    6: Orientation(transposed=True, mirrored_x=True),
+    7: Orientation(transposed=True, mirrored_x=True, mirrored_y=True),
+    8: Orientation(transposed=True, mirrored_y=True),
+}
+
+
+def of_exif(number: int | None) -> Orientation:
+    """How to see a still picture with this EXIF orientation; None and what the standard does not know leave it as it
+    is."""
+    return _EXIF.get(number or 1, Orientation())
+
+
+def quarter_turned(degrees: float) -> tuple[int, ...]:
+    """The display matrix of a turn to the left by the nearest quarter, as FFmpeg counts its angles."""
+    a, b = ((1, 0), (0, -1), (-1, 0), (0, 1))[round(degrees / 90) % 4]
+    return (a, b, 0, -b, a, 0, 0, 0, 1)
 
 
 def orientation(matrix: Sequence[int] | None = None, pixel_aspect: Fraction | float | None = None) -> Orientation:

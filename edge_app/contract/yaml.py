@@ -106,10 +106,10 @@ def read_value(text: str) -> Any:
     return _loaded(text)[0]
 
 
-def plain(text: object) -> str:
+def plain(text: object, longest: int = SHOWN) -> str:
     """A text as part of a line of a message: control characters escaped, its end cut off."""
     shown = str(text)
-    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+    shown = shown if len(shown) <= longest else f"{shown[:longest]}…"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
 
 

@@ -8,9 +8,9 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -20,7 +20,7 @@ from edge_app.contract.messages import CameraStateName, NodeStateName
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.errors import StoreError
 from edge_app.health.pace import Pace
-from edge_app.health.steady import Steady, same_reason
+from edge_app.health.told import Condition, Told
 from edge_app.settings import Settings
 from edge_app.sources.status import CameraStatus
 from edge_app.store.store import Store
@@ -75,23 +75,31 @@ class CameraCount:
     corrupt: int = 0
     falls: int = 0
     frames_before: int = 0  # at the last heartbeat
-    steady: Steady = field(default_factory=Steady)
+    told: Told | None = None
 
 
 class Health:
     """Counts until asked."""
 
-    def __init__(self, cameras: Sequence[str], disk: Path = Path(), pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        disk: Path = Path(),
+        pace: Pace | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`disk` is any path on the disk whose free space is reported."""
         self.pace = pace or Pace()
         self.node: tuple[NodeStateName, str | None] = ("online", None)
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter(camera_state_changes=0)
+        self.gauges: dict[str, int] = {}  # what there is now, by name
         self.stages: dict[str, Latencies] = {}  # since the start
         self.cameras = {camera: CameraCount() for camera in cameras}
         self._recent: dict[str, Latencies] = {}  # since the last heartbeat
         self._disk = disk
+        self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._started_s = self._beat_s = time.monotonic()
+        self._started_s = self._beat_s = monotonic()
 
     def count(self, name: str, n: int = 1) -> None:
         with self._lock:
@@ -109,17 +117,24 @@ class Health:
         with self._lock:
             self.counters[name] = n
 
-    def see(self, camera: str, state: CameraStateName, reason: str | None, status: CameraStatus) -> bool:
-        """How a camera is doing, told as `state` and `reason`. True when there is news: another of them."""
+    def collects(self, counters: Mapping[str, int], gauges: Mapping[str, int]) -> None:
+        """How it stands with crops."""
+        with self._lock:
+            dict.update(self.counters, counters)  # a Counter's own would add
+            self.gauges.update(gauges)
+
+    def see(self, camera: str, condition: Condition, status: CameraStatus, *, last: bool = False) -> bool:
+        """How a camera is doing at this moment. True when there is news: what is told of it, see `Told`, changed."""
         with self._lock:
             count = self.cameras[camera]
-            changes = count.steady.changes
-            state, reason = count.steady.tell(state, reason, time.monotonic())
-            self.counters["camera_state_changes"] += count.steady.changes - changes
-            news = count.state != state or not same_reason(count.reason, reason)
             count.dropped, count.corrupt, count.falls = status.dropped, status.corrupt, status.falls
-            if news:
-                count.state, count.reason = state, reason
+            if count.told is None:
+                count.told, news = Told(*condition), True
+            else:
+                changes = count.told.changes
+                news = count.told.see(condition, self._monotonic(), last=last)
+                self.counters["camera_state_changes"] += count.told.changes - changes
+            count.state, count.reason = count.told.condition
         return news
 
     def look_at_pace(self) -> None:
@@ -145,14 +160,14 @@ class Health:
     def heartbeat(self, letterhead: Letterhead, store: Store, now_s: float) -> messages.Health:
         """Everything since the last one; latencies and frame rates start anew."""
         with self._lock:
-            elapsed_s = max(time.monotonic() - self._beat_s, 1e-3)
-            self._beat_s = time.monotonic()
+            elapsed_s = max(self._monotonic() - self._beat_s, 1e-3)
+            self._beat_s = self._monotonic()
             recent, self._recent = self._recent, {}
             cameras = tuple(self._camera_health(name, camera, elapsed_s) for name, camera in self.cameras.items())
-            counters = dict(self.counters)
+            counters = {**self.counters, **self.gauges}
         return messages.Health(
             **letterhead.once(now_s),
-            uptime_s=round(time.monotonic() - self._started_s, 3),
+            uptime_s=round(self._monotonic() - self._started_s, 3),
             cameras=cameras,
             stages=tuple(
                 messages.StageHealth(

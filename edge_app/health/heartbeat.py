@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from edge_app.contract.messages import CameraState, CameraStateName, NodeStateName
+from edge_app.contract.messages import CameraState, NodeStateName
 from edge_app.contract.topics import Message
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.health.health import Health, HealthSettings
-from edge_app.health.steady import same_reason
+from edge_app.health.told import Condition, same_reason
 from edge_app.sources.status import CameraStatus
 from edge_app.store.store import Store
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 JOIN_S = 0.5
+LONGEST_REASON = 300  # characters
 
 
 class Says(Protocol):
@@ -59,7 +60,6 @@ class Heartbeat:
     ) -> None:
         self._settings, self._health, self._publisher, self._store = settings, health, publisher, store
         self._cameras, self._problem, self._clock = cameras, problem, clock
-        self._said: set[str] = set()  # cameras whose state was told at all
         self._beat_at_s = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -73,7 +73,7 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join(JOIN_S)
             for camera, status in self._cameras().items():
-                self._is_sick(camera, status)
+                self._is_sick(camera, status, last=True)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -99,24 +99,24 @@ class Heartbeat:
                 for page in letterhead.pages(self._health.heartbeat(letterhead, self._store, self._clock())):
                     self._publisher.send(page)
 
-    def _is_sick(self, camera: str, status: CameraStatus) -> bool:
+    def _is_sick(self, camera: str, status: CameraStatus, *, last: bool = False) -> bool:
         """Tell of this camera when there is news."""
-        news = self._health.see(camera, *_contract_state(status, self._health.pace.stuck), status)
+        news = self._health.see(camera, _condition(status, self._health.pace.stuck), status, last=last)
         count = self._health.cameras[camera]
-        if news or camera not in self._said:
-            self._said.add(camera)
+        if news:
+            reason = count.reason and count.reason[:LONGEST_REASON]
             level = logging.INFO if count.state == "ok" else logging.WARNING
-            log.log(level, "camera %s: %s%s", camera, count.state, _because(count.reason))
+            log.log(level, "camera %s: %s%s", camera, count.state, _because(reason))
             if self._publisher is not None:
                 envelope = self._publisher.letterhead.once(self._clock())
-                self._publisher.hold(CameraState(**envelope, camera=camera, state=count.state, reason=count.reason))
+                self._publisher.hold(CameraState(**envelope, camera=camera, state=count.state, reason=reason))
         return count.state != "ok" and status.state != "ended"
 
     def _look_at_node(self, sick: list[str]) -> None:
         pace = self._health.pace
         ills = [pace.stuck, self._problem(), pace.overloaded]
         ills += [f"camera {camera}: {self._health.cameras[camera].state}" for camera in sick]
-        reason = "; ".join(ill for ill in ills if ill)[:300] or None
+        reason = "; ".join(ill for ill in ills if ill)[:LONGEST_REASON] or None
         node: tuple[NodeStateName, str | None] = ("degraded" if reason else "online", reason)
         before = self._health.node
         if node[0] != before[0] or not same_reason(node[1], before[1]):
@@ -126,14 +126,13 @@ class Heartbeat:
                 self._publisher.set_state(*node)
 
 
-def _contract_state(status: CameraStatus, stuck: str | None) -> tuple[CameraStateName, str | None]:
+def _condition(status: CameraStatus, stuck: str | None) -> Condition:
     """To the outside a recording that was read to its end is offline, and no camera is ok that nobody looks at."""
     if status.state == "ended":
         return "offline", "the recording has ended"
     if status.state == "ok":
         return ("stalled", stuck) if stuck else ("ok", None)
-    reason = status.reason or status.last_error
-    return status.state, reason[:300] if reason else None
+    return status.state, status.reason or status.last_error
 
 
 def _because(reason: str | None) -> str:

@@ -52,6 +52,10 @@ class _Collector:
         for name, count in list(self._health.counters.items()):
             events.add_metric([name], count)
         yield events
+        stands = GaugeMetricFamily("crosslane_waiting", "What there is now, by name.", labels=["what"])
+        for name, count in list(self._health.gauges.items()):
+            stands.add_metric([name], count)
+        yield stands
         stages = HistogramMetricFamily("crosslane_stage_seconds", "Time spent in each stage.", labels=["stage"])
         for name, latencies in list(self._health.stages.items()):
             stages.add_metric([name], _octaves(latencies), latencies.total_s)

@@ -132,7 +132,7 @@ class CropSelector:
                 return []
         looks.last_s, looks.box = now_s, tuple(box.tolist())
         looks.count, looks.best = looks.count + 1, max(looks.best, quality)
-        return [View(tracks.ids[row], tracks.camera, now_s, box, quality, crop)]
+        return [View(tracks.ids[row], tracks.camera, now_s, box, quality, crop, float(tracks.scores[row]))]
 
 
 def geometric_quality(tracks: Tracks, width_px: int, height_px: int, settings: CropSettings) -> NDArray[np.float64]:

@@ -17,22 +17,13 @@ from edge_app.contract.heads import DECODERS, recognise
 from edge_app.contract.model import Head, check_digest, read_manifest
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from edge_app.errors import ModelError
+from edge_app.perception.class_names import agree, default_names, names_in
 from edge_app.perception.losses import EMPTY_BOXES, REFUSED_BOXES, UNKNOWN_BOXES
 from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
 from edge_app.settings import FilePath, Settings
 from edge_app.types import Detections, Frame
 
 log = logging.getLogger(__name__)
-
-_COCO = (
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
-    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
-    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
-    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
-    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
-    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
-)
-COCO_NAMES = tuple(_COCO.split(","))
 
 STRONG_SCORE = 0.5  # a box this sure that vanishes is no noise
 WHOLE_PICTURE = 1.5  # beyond the corners of boxes that are given in fractions, where pixels are expected
@@ -49,7 +40,8 @@ class DetectorSettings(Settings):
     head: Head | None = None
     """Layout of the output; recognised from its shape where neither this nor the manifest names it."""
     class_names: tuple[str, ...] | None = None
-    """Names of all classes of the model; overrides the manifest. A model of 80 classes without names is COCO's."""
+    """Names of all classes of the model; overrides the manifest, and must not contradict what the model file says of
+    itself. Left out, they are those of the file; a model of 80 classes without names is COCO's."""
     classes: tuple[str, ...] | None = None
     """Names of the classes to keep; all when absent."""
     score_threshold: float = Field(default=0.1, gt=0, le=1)
@@ -103,12 +95,12 @@ class OnnxDetector:
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         self._shape = shape = self._run([blank])[0].shape
         self._failed = False  # whether a batch ever did; said once
-        known = len(settings.class_names) if settings.class_names else None
+        names = agree(settings.class_names, names_in(engine.metadata), where)
         try:
-            self.head, count = recognise(shape, settings.input, known, settings.head)
+            self.head, count = recognise(shape, settings.input, len(names) if names else None, settings.head)
         except HeadError as error:
             raise ModelError(f"{where}: {error}") from None
-        self.class_names = settings.class_names or _default_names(count, where)
+        self.class_names = names or default_names(count, where)
         self._kept = _kept(self.class_names, settings.classes, where)
         self._decode = DECODERS[self.head]
 
@@ -197,13 +189,6 @@ def parts(boxes: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3)
     found: NDArray[np.bool_] = np.tril(inside, -1).any(axis=1)  # [i, j] with j < i: j is the stronger
     return found
-
-
-def _default_names(count: int | None, where: str) -> tuple[str, ...]:
-    if count == len(COCO_NAMES):
-        return COCO_NAMES
-    classes = f"{count} classes" if count is not None else "an unknown number of classes"
-    raise ModelError(f"{where}: a model of {classes} needs `class_names`, in its manifest or in the settings")
 
 
 def _kept(names: tuple[str, ...], wanted: tuple[str, ...] | None, where: str) -> NDArray[np.bool_]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 
 from edge_app.meter import Meter
 from edge_app.perception.area import within
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.losses import Losses
+from edge_app.perception.persons import beside, persons_in
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.settings import Polygon
 from edge_app.store.parts import Parts
-from edge_app.types import Detector, Embedder, Frame, Tracklet, View
+from edge_app.types import Detector, Embedder, Floats, Frame, Tracklet, View
 
 TRACKS, LOOKS, TRACKLETS = "perception/tracks", "perception/looks", "perception/tracklets"
 
@@ -41,13 +42,14 @@ class Perception:
         ended: list[str] = []
         for frame, detections in zip(frames, found, strict=True):
             self.losses.judge_frame(detections)
+            persons = persons_in(detections, self.detector.class_names)
             with self.meter.stage("track"):
                 if frame.camera in self.areas:
                     detections = within(self.areas[frame.camera], frame, detections)
                 tracks = self.bank.update(frame.camera, frame.time_s, detections)
                 self.builder.observe(frame, tracks)
             with self.meter.stage("crops"):
-                views += self.selector.select(frame, tracks)
+                views += [beside(view, persons) for view in self.selector.select(frame, tracks)]
             ended += tracks.ended
         with self.meter.stage("embed"):
             rows = self.embedder.embed(views)
@@ -55,10 +57,16 @@ class Perception:
             views, rows = list(compress(views, good)), rows[good]
         with self.meter.stage("tracklets"):
             self.builder.add_views(views, rows)
+            views = [self._embedded(view, row) for view, row in zip(views, rows, strict=True)]
             expired = self.bank.expire(now)
             self.selector.forget(expired)
-            tracklets = self.builder.close([*ended, *expired])
+            tracklets = self.builder.close([*ended, *expired]) + self.builder.give_up(now)
         return views, tracklets
+
+    def _embedded(self, view: View, row: Floats) -> View:
+        """A view with its embedding, of the passage that its track turned out to be."""
+        passage = self.builder.passage_of(view.track)
+        return replace(view, track=passage, embedding=row, embedding_version=self.embedder.version)
 
     def end(self) -> list[Tracklet]:
         """Nothing more will come: close every open track."""

@@ -6,12 +6,8 @@ here reads a clock, a file or a random number, and `snapshot` followed by `resto
 
 from __future__ import annotations
 
-import json
 import math
-from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +15,13 @@ from pydantic import Field
 
 from edge_app.errors import StoreError
 from edge_app.perception.area import standing
+from edge_app.perception.hidden import Hidden, HiddenSettings
+from edge_app.perception.open_track import OpenTrack, packed, unpacked
 from edge_app.settings import Polygon, Settings
 from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Floats, Frame, Tracklet, Tracks, View
 
-_FORMAT = "crosslane.tracklets/2"
-_ROW = 5  # time, x1, y1, x2, y2
-_STORED = 32  # embeddings kept of an open track; the weakest gives way
+_FORMAT = "crosslane.tracklets/3"
 
 
 class Zone(Settings):
@@ -52,23 +48,8 @@ class TrackletSettings(Settings):
     """An object moved when it went this share of its box's diagonal; else it has no heading."""
     minimum_time_sigma_s: float = Field(default=0.05, gt=0)
     """Least standard deviation of entry and exit times."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A track that has not ended."""
-
-    camera: str
-    size: tuple[int, int]  # frame width and height
-    first: tuple[float, ...]  # time and box
-    last: tuple[float, ...]
-    count: int = 0
-    votes: dict[str, float] = field(default_factory=dict)
-    stride: int = 1  # every stride-th observation is in the path
-    path: array[float] = field(default_factory=lambda: array("d"))  # rows of time, x1, y1, x2, y2
-    qualities: list[float] = field(default_factory=list)
-    embeddings: list[Floats] = field(default_factory=list)  # (D,) float32 unit vectors
-    embedder: tuple[str, int] | None = None  # version and dimension of all of them; None before the first
+    hidden: HiddenSettings = HiddenSettings()
+    """Vehicles that stand still and are hidden for a while."""
 
 
 class TrackletBuilder:
@@ -83,9 +64,11 @@ class TrackletBuilder:
     ) -> None:
         """`zones`: camera → zone name → area. Call `use_embedder` before the first `add_views`."""
         self._node, self._class_names, self._zones, self._settings = node, class_names, zones, settings
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenTrack] = {}  # by track
+        self._hidden = Hidden(settings.hidden)
         self._embedder = ("none", 0)
         self.dropped = 0  # tracks that were too short, since the start
+        self.found_again = 0  # tracks that went on with a hidden one
 
     def use_embedder(self, version: str, dimension: int) -> None:
         """Views are embedded by this version from now on. A track that has views of another one ends as a passage of
@@ -96,18 +79,18 @@ class TrackletBuilder:
     def open_tracks(self) -> int:
         return len(self._open)
 
+    def names(self) -> frozenset[str]:
+        """The tracks that have not ended."""
+        return frozenset(self._open)
+
     def observe(self, frame: Frame, tracks: Tracks) -> None:
         """One frame's tracks. Tracks that ended with it stay open until `close`."""
         rows = zip(tracks.ids, tracks.boxes.tolist(), tracks.scores.tolist(), tracks.classes.tolist(), strict=True)
         for track, box, score, index in rows:
             seen = (tracks.time_s, *box)
-            open_ = self._open.get(track)
-            if open_ is None:
-                open_ = _Open(tracks.camera, (frame.width_px, frame.height_px), seen, seen)
-                self._open[track] = open_
-            name = self._class_names[index]
-            open_.votes[name] = open_.votes.get(name, 0.0) + score
-            self._extend(open_, seen)
+            if track not in self._open:
+                self._open[track] = OpenTrack(track, tracks.camera, (frame.width_px, frame.height_px), seen, seen)
+            self._open[track].observe(seen, self._class_names[index], score, 2 * self._settings.maximum_path)
 
     def add_views(self, views: list[View], embeddings: Floats) -> None:
         """M views and their embeddings (M, D) float32, unit rows. Views of tracks already closed are ignored, and
@@ -117,29 +100,30 @@ class TrackletBuilder:
             if track is None or track.embedder not in (None, self._embedder):
                 continue
             track.embedder = self._embedder
-            track.qualities.append(view.quality)
-            track.embeddings.append(np.array(embedding, np.float32))
-            if len(track.qualities) > _STORED:
-                weakest = track.qualities.index(min(track.qualities))
-                del track.qualities[weakest], track.embeddings[weakest]
+            track.look(view.quality, embedding)
+            before = self._hidden.find(track) if track.passage == view.track else None
+            if before is not None:
+                before.go_on(track, 2 * self._settings.maximum_path)
+                self._open[view.track] = before
+                self.found_again += 1
+
+    def passage_of(self, track: str) -> str:
+        """The id of the tracklet that this track becomes."""
+        return self._open[track].passage if track in self._open else track
 
     def close(self, ended: Iterable[str]) -> list[Tracklet]:
-        """The tracklets of tracks that ended, without those too short; in the order given."""
-        closed = []
-        for name in ended:
-            track = self._open.pop(name, None)
-            if track is None:
-                continue
-            settings = self._settings
-            long_enough = track.last[0] - track.first[0] >= settings.minimum_duration_s
-            if track.count >= settings.minimum_observations and long_enough:
-                closed.append(self._finish(name, track))
-            else:
-                self.dropped += 1
-        return closed
+        """The tracklets of tracks that ended, in the order given: without those too short, and without those of hidden
+        vehicles, see `give_up`."""
+        tracks = [self._open.pop(name) for name in ended if name in self._open]
+        return self._finished(track for track in tracks if not (self._is_long(track) and self._hidden.take(track)))
+
+    def give_up(self, now_s: float) -> list[Tracklet]:
+        """The tracklets of vehicles that were hidden and have not come back; call it with every tick."""
+        return self._finished(self._hidden.give_up(now_s))
 
     def seen_until(self, now: float) -> dict[str, float]:
-        """By camera with open tracks, the capture time before which every track that left it has been closed."""
+        """By camera with open tracks, the capture time before which every track that left it has been closed. Those of
+        hidden vehicles may come later: nobody else is to wait for them."""
         until: dict[str, float] = {}
         for track in self._open.values():
             until[track.camera] = min(track.last[0], until.get(track.camera, now))
@@ -147,16 +131,15 @@ class TrackletBuilder:
 
     def flush(self) -> list[Tracklet]:
         """Close every open track: at the end of a recording, or when tracking begins anew."""
-        return self.close(list(self._open))
+        tracks = [*self._hidden.all().values(), *self._open.values()]
+        self._open = {}
+        self._hidden.begin_anew()
+        return self._finished(tracks)
 
     def snapshot(self) -> bytes:
-        """Everything needed to go on exactly here: a line of JSON, then the numbers of all tracks."""
-        tracks, blocks = [], []
-        for name, track in self._open.items():
-            tracks.append([name, track.camera, track.size, track.first, track.last, track.count, track.votes,
-                           track.stride, len(track.path), track.qualities, track.embedder])  # fmt: skip
-            blocks += [track.path.tobytes(), *(row.tobytes() for row in track.embeddings)]
-        return sealed(_FORMAT, json.dumps(tracks).encode() + b"\n" + b"".join(blocks))
+        """Everything needed to go on exactly here: the open tracks, then the hidden ones, each by its length."""
+        tracks = packed(self._open)
+        return sealed(_FORMAT, len(tracks).to_bytes(8, "big") + tracks + packed(self._hidden.all()))
 
     def restore(self, snapshot: bytes) -> None:
         """Go on where `snapshot` was taken; tracks stay with the embedder that saw them.
@@ -164,36 +147,44 @@ class TrackletBuilder:
         Raises `StoreError` when it is damaged or of another format; nothing has changed then.
         """
         try:
-            head, _, body = unsealed(snapshot, _FORMAT).partition(b"\n")
-            self._open = _read_tracks(json.loads(head), body)
+            stored = unsealed(snapshot, _FORMAT)
+            end = 8 + int.from_bytes(stored[:8], "big")
+            tracks, hidden = unpacked(stored[8:end]), unpacked(stored[end:])
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise StoreError(f"the stored tracklets are unusable ({error}); they begin anew") from None
+        self._open = tracks
+        self._hidden.begin_anew(hidden.values())
 
-    def _extend(self, track: _Open, seen: tuple[float, ...]) -> None:
-        track.last = seen
-        if track.count % track.stride == 0:
-            track.path.extend(seen)
-            if len(track.path) > 2 * self._settings.maximum_path * _ROW:
-                rows = np.frombuffer(track.path, np.float64).reshape(-1, _ROW)[::2]
-                track.path, track.stride = array("d", rows.tobytes()), track.stride * 2
-        track.count += 1
+    def _finished(self, tracks: Iterable[OpenTrack]) -> list[Tracklet]:
+        found = []
+        for track in tracks:
+            if self._is_long(track):
+                found.append(self._finish(track))
+            else:
+                self.dropped += 1
+        return found
 
-    def _finish(self, name: str, track: _Open) -> Tracklet:
+    def _is_long(self, track: OpenTrack) -> bool:
         settings = self._settings
-        path = np.frombuffer(track.path, np.float64).reshape(-1, _ROW)
+        lasted_s = track.last[0] - track.first[0]
+        return track.count >= settings.minimum_observations and lasted_s >= settings.minimum_duration_s
+
+    def _finish(self, track: OpenTrack) -> Tracklet:
+        settings = self._settings
+        path = track.rows
         if path[-1, 0] < track.last[0]:
             path = np.concatenate([path, [track.last]])
         if len(path) > settings.maximum_path:
             path = path[np.linspace(0, len(path) - 1, settings.maximum_path).round().astype(int)]
         move = displacement(path[:, 1:])
-        spacing = (track.last[0] - track.first[0]) / max(track.count - 1, 1)
+        spacing = (track.last[0] - track.first[0] - track.hidden_s) / max(track.count - 1, 1)
         version, dimension = track.embedder or self._embedder
         rows = diverse(track.embeddings, track.qualities, settings.maximum_embeddings)
         embeddings = [track.embeddings[row] for row in rows]
         diagonal = float(np.median(np.hypot(path[:, 3] - path[:, 1], path[:, 4] - path[:, 2])))
         moved = math.hypot(*move) >= settings.moved * diagonal
         return Tracklet(
-            id=name,
+            id=track.passage,
             node=self._node,
             camera=track.camera,
             class_name=max(sorted(track.votes), key=track.votes.__getitem__),
@@ -212,7 +203,7 @@ class TrackletBuilder:
             frame_px=track.size,
         )
 
-    def _zone(self, track: _Open, box: tuple[float, ...], outwards: tuple[float, float]) -> str:
+    def _zone(self, track: OpenTrack, box: tuple[float, ...], outwards: tuple[float, float]) -> str:
         """The first zone that holds the box's foot, else the frame edge."""
         width, height = track.size
         foot = np.array([((box[0] + box[2]) / 2 / width, box[3] / height)])
@@ -263,23 +254,3 @@ def frame_edge(box: tuple[float, ...], size: tuple[int, int], outwards: tuple[fl
     pull = {"left": -outwards[0], "right": outwards[0], "top": -outwards[1], "bottom": outwards[1]}
     close = [edge for edge, gap in gaps.items() if gap <= margin]
     return max(close, key=lambda edge: (pull[edge], -gaps[edge])) if close else "inside"
-
-
-def _read_tracks(rows: list[Any], body: bytes) -> dict[str, _Open]:
-    tracks, place = {}, 0
-    for name, camera, size, first, last, count, votes, stride, length, qualities, embedder in rows:
-        path = array("d", body[place : place + 8 * length])
-        place += 8 * length
-        dimension = embedder[1] if embedder else 0
-        block = np.frombuffer(body, np.float32, len(qualities) * dimension, place).reshape(len(qualities), dimension)
-        place += block.nbytes
-        times = [*first, *last, *path, *qualities]
-        if len(path) != length or length % _ROW or not length or len(first) != _ROW or len(last) != _ROW:
-            raise ValueError("the snapshot is too short")
-        if not np.isfinite(times).all() or not np.isfinite(block).all() or min(stride, count, *size) < 1 or not votes:
-            raise ValueError(f"the track {name} is nowhere")
-        tracks[name] = _Open(camera, tuple(size), tuple(first), tuple(last), count, votes, stride, path, qualities,
-                             [row.copy() for row in block], (embedder[0], dimension) if embedder else None)  # fmt: skip
-    if place != len(body):
-        raise ValueError("the snapshot has another length than its header says")
-    return tracks

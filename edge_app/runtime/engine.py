@@ -6,6 +6,7 @@ load or run, and one line in the dict of `edge_app.runtime.open_engine`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -62,6 +63,7 @@ class Engine(Protocol):
     name: str  # backend and device, for logs
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    metadata: Mapping[str, str]  # what the model file says of itself; nothing where the backend does not keep it
     busy_s: float  # seconds spent inside `run` since the engine was opened
     runs: int  # batches run since the engine was opened
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class OnnxEngine:
         self.name = f"onnxruntime/{self._session.get_providers()[0]}"
         self.inputs = tuple(_port(value, path) for value in self._session.get_inputs())
         self.outputs = tuple(_port(value, path) for value in self._session.get_outputs())
+        self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.busy_s = 0.0
         self.runs = 0
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -104,6 +104,7 @@ class TensorrtEngine:
         self._trt, self._cuda = libraries.trt, libraries.cuda
         self._graphs: dict[int, tuple[CudaGraph, Any]] = {}  # batch size → graph, and the context that it uses
         self._logger = make_logger(self._trt)
+        self.metadata: Mapping[str, str] = {}
         self.busy_s = 0.0
         self.runs = 0
         with self._named_errors("cannot be loaded"), ExitStack() as undo:

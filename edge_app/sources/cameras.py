@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -17,7 +18,7 @@ from edge_app.sources import open_source as open_camera
 from edge_app.sources import together
 from edge_app.sources.clock import SteadyClock
 from edge_app.sources.live import LiveCamera, Opener
-from edge_app.sources.lockstep import RecordedCamera, merged_ticks
+from edge_app.sources.lockstep import LONGEST_GAP_S, RecordedCamera, merged_ticks
 from edge_app.sources.playhead import Playhead
 from edge_app.sources.settings import CameraSettings
 from edge_app.sources.status import CameraStatus
@@ -155,9 +156,13 @@ class Cameras:
         return self._playhead.position_s() if self._playhead else None
 
     def _paced_ticks(self, stop: threading.Event, resume_at: float | None) -> Iterator[Tick]:
-        begin: tuple[float, float] | None = None  # monotonic time and capture time of the first tick
+        begin, last_s = (0.0, 0.0), -math.inf  # monotonic and capture time from which the pace counts; the last tick
         for now_s, frames in merged_ticks(self._recorded, self._tick_s, stop, resume_at):
-            begin = begin or (self._clock.monotonic(), now_s)
+            if (
+                now_s - last_s > LONGEST_GAP_S
+            ):  # nobody waits for what is skipped: a node without steps is taken for dead
+                begin = self._clock.monotonic(), now_s
+            last_s = now_s
             if self._speed:
                 due_s = begin[0] + (now_s - begin[1]) / self._speed
                 if stop.wait(max(0.0, due_s - self._clock.monotonic())):

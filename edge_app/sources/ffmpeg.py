@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from edge_app.contract.screen import LIMITS, MOST_PIXELS, film_of
 from edge_app.errors import SourceError
 from edge_app.sources.settings import NO_SUCH_STREAM, REFUSED_LOGIN, REFUSED_USER, CameraSettings, file_path
 
@@ -22,25 +23,21 @@ def open_video(settings: CameraSettings) -> tuple[InputContainer, VideoStream]:
     target, options = (settings.address(), _rtsp_options(settings)) if settings.is_live else (_file(settings), {})
     began_s = time.monotonic()
     try:
-        container = av.open(target, options=options, timeout=(settings.open_timeout_s, settings.read_timeout_s))
+        container = av.open(
+            target, options={**options, **LIMITS}, timeout=(settings.open_timeout_s, settings.read_timeout_s)
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         # whatever FFmpeg calls it, an interrupted wait is a time-out
         if settings.is_live and time.monotonic() - began_s >= 0.95 * settings.open_timeout_s:
             raise settings.failure(f"cannot be opened: no answer within {settings.open_timeout_s:g} s") from None
         raise _refusal(settings, error) or settings.failure(f"cannot be opened: {reason(settings, error)}") from None
-    videos = [stream for stream in container.streams.video if not _is_cover(stream)]
-    if not videos:
+    film = film_of(container)
+    if film is None:
         container.close()
         raise settings.failure("holds no video")
     # One thread: frames come without delay and damaged streams decode the same on every run; cameras run in parallel.
-    videos[0].thread_count = 1
-    return container, videos[0]
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    from av.stream import Disposition
-
-    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+    film.thread_count = 1
+    return container, film
 
 
 def _file(settings: CameraSettings) -> str:
@@ -89,6 +86,7 @@ def reason(settings: CameraSettings, error: Exception) -> str:
         av.error.ConnectionRefusedError: "connection refused; check host and port",
         av.error.TimeoutError: "time-out; check host and port",
         av.error.InvalidDataError: "connection lost or damaged stream" if settings.is_live else "not a video file",
+        av.error.ArgumentError: f"damaged, or its pictures have more than {MOST_PIXELS:,} pixels",
     }
     found = reasons.get(type(error))
     if found is None and settings.is_live:

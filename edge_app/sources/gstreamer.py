@@ -17,8 +17,10 @@ _POLL_S = 0.1
 _ANSWER = re.compile(r"^(.*) \((\d\d\d)\)\s*$", re.MULTILINE)  # how rtspsrc quotes a camera
 
 # Jetson's own elements leave pictures in device memory (NVMM); nvvidconv brings them to the processor as BGRx.
-_FROM_DEVICE = "nvvidconv ! video/x-raw,format=BGRx"
-_FROM_MEMORY = "videoconvert ! videoscale ! video/x-raw,format=BGRx,pixel-aspect-ratio=1/1"
+# Where pixels are square already, videoscale hands them on untouched.
+_SQUARE = "videoscale ! video/x-raw,format=BGRx,pixel-aspect-ratio=1/1"
+_FROM_DEVICE = f"nvvidconv ! video/x-raw,format=BGRx ! {_SQUARE}"
+_FROM_MEMORY = f"videoconvert ! {_SQUARE}"
 # a recording says how it is to be turned; cameras do not, and the element cannot turn what lies in device memory
 _UPRIGHT = "videoconvert ! videoflip video-direction=auto"
 

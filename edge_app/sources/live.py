@@ -20,11 +20,11 @@ from edge_app.sources.damage import Losses
 from edge_app.sources.playhead import Playhead
 from edge_app.sources.retry import Retry
 from edge_app.sources.settings import CameraSettings
-from edge_app.sources.status import CameraStatus
-from edge_app.sources.told import Condition, Told
+from edge_app.sources.status import CameraState, CameraStatus
 from edge_app.types import Frame
 
 Opener: TypeAlias = Callable[[CameraSettings, float | None], Source]
+Condition: TypeAlias = tuple[CameraState, str | None]  # and why, where it is not ok
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class LiveCamera:
         self._frames = self._dropped = self._connections = 0
         self._losses_before, self._losses = Losses(), Losses()
         self._losses_told, self._losses_told_s = Losses(), -math.inf
-        self._told = Told("offline", _NOTHING_YET)
+        self._was_ok, self._falls = False, 0
         self._last_time_s = after_s
         self._last_error: str | None = None
         self._clock_off_s = 0.0  # capture time of the newest frame minus our clock
@@ -104,25 +104,22 @@ class LiveCamera:
         frame, self._slot = self._slot, None
         return frame
 
-    def look(self) -> None:
-        """Sees how the camera is, and logs what is new. Call with `news` held, every second or more often."""
+    def look(self) -> Condition:
+        """How the camera is; counts its falls, logs its losses. Call with `news` held, every second or more often."""
         now_s = self._clock.monotonic()
         condition = self._condition(now_s)
-        if self.settings.is_live and self._told.see(condition, now_s):
-            state, reason = self._told.condition
-            if state == "ok":
-                log.info("camera %s: ok", self.settings.id)
-            else:
-                log.warning("camera %s: %s (%s)", self.settings.id, state, reason)
+        is_ok = condition[0] == "ok"
+        self._falls += self.settings.is_live and self._was_ok and not is_ok
+        self._was_ok = is_ok
         self._tell_losses(now_s)
+        return condition
 
     def status(self) -> CameraStatus:
         """Call with `news` held."""
-        self.look()
+        state, reason = self.look()
         now_s = self._clock.monotonic()
         recent = [arrival_s for arrival_s in self._arrivals_s if now_s - arrival_s < _RATE_WINDOW_S]
         fps = (len(recent) - 1) / (now_s - recent[0]) if len(recent) > 1 else 0.0
-        state, reason = self._told.condition if self.settings.is_live else self._condition(now_s)
         losses = self._losses_before + self._losses
         return CameraStatus(
             camera=self.settings.id,
@@ -135,7 +132,7 @@ class LiveCamera:
             last_time_s=self._last_time_s,
             last_error=self._last_error,
             reason=reason,
-            falls=self._told.falls,
+            falls=self._falls,
             losses=losses.words(),
         )
 
@@ -259,7 +256,7 @@ class LiveCamera:
             self.finished = self._ended or not self.settings.is_live
             if problem is not None:
                 self._last_error = str(problem)
-                if not self.settings.is_live:  # of a live camera, `look` tells what is new
+                if not self.settings.is_live:  # of a live camera the heartbeat tells, and not each time
                     log.warning("%s", problem)
             if not self._stop.is_set():
                 self.look()

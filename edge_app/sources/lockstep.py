@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 4  # frames decoded ahead per camera: enough to keep the decoder busy, small enough for eight 1080p cameras
 _POLL_S = 0.2
-_LONGEST_GAP_S = 60.0  # a longer pause in all recordings is skipped
+LONGEST_GAP_S = 60.0  # a longer pause in all recordings is skipped
 
 
 class RecordedCamera:
@@ -150,7 +150,7 @@ def merged_ticks(
     tick = None if resume_at is None else round(resume_at / tick_s)  # a tick is called by its end
     while heads and not stop.is_set():
         first_tick = min(_tick_of(frame.time_s, tick_s) for frame in heads.values())
-        if tick is None or first_tick < tick or (first_tick - tick) * tick_s > _LONGEST_GAP_S:
+        if tick is None or first_tick < tick or (first_tick - tick) * tick_s > LONGEST_GAP_S:
             tick = first_tick
         frames = []
         for index in range(len(cameras)):

@@ -18,7 +18,7 @@ class CameraStatus:
     ended          a recording was read to its end
     clock_suspect  frames arrive, but their times do not agree with the clock, or the clock itself stepped
 
-    `state` and `reason` of a live camera that comes and goes are steadier than the camera, see `Told`.
+    This is the camera as it is; of one that comes and goes health tells something steadier.
     """
 
     camera: str

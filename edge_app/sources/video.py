@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
-from edge_app.contract.orientation import Orientation, orientation
+from edge_app.contract.screen import Screen
 from edge_app.sources.damage import Losses, Trust
 from edge_app.sources.extent import Extent
 from edge_app.sources.ffmpeg import open_video, reason
 from edge_app.sources.settings import CameraSettings, file_path
 from edge_app.sources.timeline import Backlog, FrameGate, LiveTimeline, RecordingTimeline
-from edge_app.types import Frame, Image
+from edge_app.types import Frame
 
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from typing_extensions import Buffer
 
 _CORRUPT_IN_A_ROW = 100  # damaged packets without one good picture between them
 _NO_PICTURE_S = 15.0  # packets arrive, but no picture: longer than the distance of two key frames
@@ -34,7 +32,7 @@ class VideoSource:
     none, as in raw .264), so it gives the same times on every run; with `after_s` it delivers exactly the frames an
     unbroken read delivers after that capture time. A live camera: see `LiveTimeline`; `after_s` has no meaning there.
 
-    Pictures are as they are to be seen: turned and with square pixels, see `orientation`.
+    Pictures are as they are to be seen: turned and with square pixels, see `Screen`.
 
     Damaged packets and pictures, and the pictures built on them, are left out and counted in `losses`. SourceError:
     cannot be opened, no video in it, something missing at its end (after its last good frame), picture size changed,
@@ -50,9 +48,8 @@ class VideoSource:
         self.losses = Losses()
         self._sequence = 0
         self._size: tuple[int, int] | None = None
-        self._rotation = 0  # degrees, of the picture that `_orientation` was made for
-        self._orientation: Orientation | None = None
         self._container, self._stream = open_video(settings)
+        self._screen = Screen(self._stream, seldom_turned=settings.is_live)  # cameras are opened often
         self._asked_s = time.monotonic()  # when the packet we wait for was asked for
         self._frame_s = 1.0 / float(self._stream.guessed_rate or self._stream.average_rate or 25)
         self._extent = Extent(self._frame_s) if settings.is_live else self._promised()
@@ -197,7 +194,7 @@ class VideoSource:
         return set(self._container.format.name.split(","))
 
     def _frame(self, picture: VideoFrame, time_s: float) -> Frame:
-        image = self._seen(picture)
+        image = self._screen.show(picture)
         size = (image.shape[1], image.shape[0])
         if self._size not in (None, size):
             old, new = "{}x{}".format(*self._size or ()), "{}x{}".format(*size)
@@ -206,20 +203,6 @@ class VideoSource:
         frame = Frame(self._settings.id, time_s, image, *size, sequence=self._sequence)
         self._sequence += 1
         return frame
-
-    def _seen(self, picture: VideoFrame) -> Image:
-        """(H, W, 3) uint8, BGR, as it is to be seen."""
-        if self._orientation is None or picture.rotation != self._rotation:
-            # asked seldom: a frame whose side data were looked at is a circle of references, and freed much later
-            ask = (
-                picture.rotation != 0 or not self._settings.is_live
-            )  # cameras are opened often, and hardly ever turned
-            noted = picture.side_data.get("DISPLAYMATRIX") if ask else None
-            matrix = None if noted is None else struct.unpack("=9i", bytes(cast("Buffer", noted)))
-            self._rotation, self._orientation = picture.rotation, orientation(matrix, self._stream.sample_aspect_ratio)
-        width, height = self._orientation.square(picture.width, picture.height)
-        stored = cast("Image", picture.to_ndarray(format="bgr24", width=width, height=height))
-        return self._orientation.turned(stored)
 
 
 def _in_order_of_decoding(pictures: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

@@ -214,6 +214,7 @@ def _prepare(connection: sqlite3.Connection, version: int, lineage: str) -> str:
             tables.make(write, lineage)
         elif version < tables.VERSION:
             tables.upgrade(write)
+        tables.join_asides(write)
         return tables.next_boot(write)
 
 

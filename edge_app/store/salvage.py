@@ -21,6 +21,7 @@ from typing import Any
 
 from edge_app.store import pages
 from edge_app.store.rows import Shed
+from edge_app.store.shedding import Write
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,27 @@ def finish(path: Path) -> None:
     for old in damaged[:-KEPT]:
         for end in ("", *LOGS):
             _beside(old, end).unlink(missing_ok=True)
+
+
+def take_losses(write: Write) -> list[Shed]:
+    """What was lost and is not published yet; it is forgotten with this transaction."""
+    losses = [Shed(**loss) for loss in _losses(write)]
+    write("DELETE FROM meta WHERE key = ?", (LOSSES,))
+    return losses
+
+
+def note(write: Write, loss: Shed) -> None:
+    """Remember a loss until it is published."""
+    value = json.dumps([*_losses(write), asdict(loss)])
+    write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOSSES, value))
+
+
+def _losses(write: Write) -> list[dict[str, Any]]:
+    found = write("SELECT value FROM meta WHERE key = ?", (LOSSES,)).fetchone()
+    try:
+        return [asdict(Shed(**loss)) for loss in json.loads(found[0])] if found else []
+    except (ValueError, TypeError):
+        return []
 
 
 def read(path: Path) -> Found:

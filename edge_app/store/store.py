@@ -21,10 +21,9 @@ from pydantic import Field
 
 from edge_app.clock import Clock
 from edge_app.settings import FilePath, Settings
-from edge_app.store import ages, aside, opening, shedding, unreadable
+from edge_app.store import ages, aside, opening, salvage, shedding
 from edge_app.store.opening import plain_errors
-from edge_app.store.rows import Row, Shed
-from edge_app.store.salvage import LONGEST_REASON, LOSSES
+from edge_app.store.rows import Row, Shed, checksum, is_whole
 from edge_app.store.tables import transaction
 
 log = logging.getLogger(__name__)
@@ -89,6 +88,12 @@ class Store:
         with plain_errors(self.path), self._commit_lock:
             return dict(self._writer.execute("SELECT key, CAST(value AS BLOB) FROM parts"))
 
+    def part(self, key: str) -> bytes | None:
+        """One part as it is on the disk now; None when there is none."""
+        with plain_errors(self.path), self._drain_lock:
+            found = self._drainer.execute("SELECT CAST(value AS BLOB) FROM parts WHERE key = ?", (key,)).fetchone()
+        return None if found is None else bytes(found[0])
+
     def commit(self, parts: Mapping[str, bytes | None], rows: Sequence[Row] = ()) -> None:
         """Write parts (None deletes) and queue messages, all or nothing. Messages queued or sent before are skipped."""
         if not parts and not rows:
@@ -128,7 +133,7 @@ class Store:
     def put_aside(self, ids: Iterable[int], reason: str, gap: Callable[[Shed], Row]) -> Shed | None:
         """Take rows that the broker does not take out of the outbox; `gap` is queued as their account."""
         with self._queueing() as (write, queue):
-            shed, size = aside.put(write, ids, reason, self._ages.wall_ahead_s())
+            shed, size = aside.put_refused(write, ids, reason, self._clock.wall(), self._ages.wall_ahead_s())
             if shed is None:
                 return None
             queue(gap(shed))
@@ -179,26 +184,23 @@ class Store:
         return shed
 
     def set_aside(self, parts: Mapping[str, str], gap: Callable[[Shed], Row]) -> dict[str, int]:
-        """Parts that nobody can read, each with the reason, go to a table of their own; `gap` publishes how many of
+        """Parts that nobody can read, each with the reason, are put aside; `gap` publishes how many of
         which group (`associate/passages`) it were. Returns that count too."""
         counts = Counter("/".join(key.split("/")[:2]) for key in parts)
         now_s = self._clock.wall()
         reason = f"stored state could not be read, and begins anew: {next(iter(parts.values()))}"
-        row = gap(Shed(dict(counts), now_s, now_s, reason[:LONGEST_REASON]))
+        row = gap(Shed(dict(counts), now_s, now_s, reason[: salvage.LONGEST_REASON]))
         with self._queueing() as (write, queue):
-            for key, why in parts.items():
-                unreadable.keep(write, now_s, why, "SELECT key, value FROM parts WHERE key = ?", key)
-                write("DELETE FROM parts WHERE key = ?", (key,))
+            aside.put_parts(write, parts, now_s)
             queue(row)
         return dict(counts)
 
     def say_losses(self, gap: Callable[[Shed], Row]) -> list[Shed]:
         """What a damaged file cost, since it was last asked; `gap` publishes it, in the transaction that forgets it."""
         with self._queueing() as (write, queue):
-            losses = [Shed(**loss) for loss in unreadable.losses(write)]
+            losses = salvage.take_losses(write)
             for loss in losses:
                 queue(gap(loss))
-            write("DELETE FROM meta WHERE key = ?", (LOSSES,))
         return losses
 
     def close(self) -> None:
@@ -212,10 +214,10 @@ class Store:
         """A message that the disk changed must neither be sent nor stop those behind it."""
         damaged: list[tuple[int, str, float]] = []
         columns = "id, kind, queued_at_s, CAST(event_id AS TEXT), CAST(topic AS TEXT), payload, checksum"
-        for row_id, kind, queued_at_s, event_id, topic, payload, checksum in self._writer.execute(
+        for row_id, kind, queued_at_s, event_id, topic, payload, stored in self._writer.execute(
             f"SELECT {columns} FROM outbox WHERE payload IS NOT NULL"
         ):
-            if not unreadable.is_whole(Row(event_id, kind, topic, payload), checksum):
+            if not is_whole(Row(event_id, kind, topic, payload), stored):
                 damaged.append((row_id, str(kind), queued_at_s))
         if not damaged:
             return
@@ -225,10 +227,8 @@ class Store:
         lost = Shed(counts, min(times_s, default=now_s), max(times_s, default=now_s), "unsent messages were damaged")
         log.error("store %s: %d unsent messages were damaged and are set aside: %s", self.path, len(damaged), counts)
         with transaction(self._writer) as write:
-            for row_id, _, _ in damaged:
-                unreadable.keep(write, now_s, lost.reason, "SELECT topic, payload FROM outbox WHERE id = ?", row_id)
-                write("DELETE FROM outbox WHERE id = ?", (row_id,))
-            unreadable.note(write, lost)
+            aside.put_damaged(write, [row_id for row_id, _, _ in damaged], lost.reason, now_s)
+            salvage.note(write, lost)
 
     @contextmanager
     def _queueing(self) -> Iterator[tuple[shedding.Write, Callable[[Row], None]]]:
@@ -261,6 +261,6 @@ def _queue(write: shedding.Write, row: Row, now_s: float) -> bool:
     done = write(
         "INSERT INTO outbox (event_id, kind, topic, queued_at_s, bytes, payload, checksum)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
-        (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload, unreadable.checksum(row)),
+        (row.event_id, row.kind, row.topic, now_s, len(row.payload), row.payload, checksum(row)),
     )
     return done.rowcount == 1

@@ -28,26 +28,18 @@ CREATE TABLE outbox (
     payload BLOB,               -- NULL once it was sent
     checksum INTEGER            -- of all that is sent; NULL in rows of version 1
 );
-CREATE TABLE unreadable (       -- what could not be read, for somebody who wants to look
+CREATE TABLE aside (            -- what nobody can read and no broker takes, for somebody who wants to look
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at_s REAL NOT NULL,
+    at_s REAL NOT NULL,         -- wall time at which it came here
     key TEXT NOT NULL,          -- of the part, or the topic of the message
     reason TEXT NOT NULL,
     value BLOB
 );
-CREATE TABLE aside (            -- what no broker takes, for somebody who wants to look
-    id INTEGER PRIMARY KEY,     -- as in the outbox
-    event_id TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    queued_at_s REAL NOT NULL,
-    payload BLOB NOT NULL,
-    reason TEXT NOT NULL
-);
 CREATE INDEX outbox_pending ON outbox(id) WHERE payload IS NOT NULL;
 CREATE INDEX outbox_sent ON outbox(id) WHERE payload IS NULL;
 """
-STATEMENTS = [statement for statement in SCHEMA.split(";\n") if statement.strip()]
+STATEMENTS = [statement.strip() for statement in SCHEMA.split(";\n") if statement.strip()]
+(ASIDE,) = [statement for statement in STATEMENTS if statement.startswith("CREATE TABLE aside")]
 
 
 @contextmanager
@@ -73,9 +65,7 @@ def make(write: Write, lineage: str) -> None:
 def upgrade(write: Write) -> None:
     """Version 1 knew neither checksums nor what is set aside, and its parts named no format."""
     write("ALTER TABLE outbox ADD COLUMN checksum INTEGER")
-    for statement in STATEMENTS:
-        if "TABLE unreadable" in statement or "TABLE aside" in statement:
-            write(statement)
+    write(ASIDE)
     write(f"PRAGMA user_version = {VERSION}")
     before = dict(write("SELECT key, value FROM parts"))
     for key, value in upgraded(before).items():
@@ -83,6 +73,19 @@ def upgrade(write: Write) -> None:
             write("DELETE FROM parts WHERE key = ?", (key,))
         else:
             write("INSERT OR REPLACE INTO parts VALUES (?, ?)", (key, value))
+
+
+def join_asides(write: Write) -> None:
+    """Version 2 began with two tables for what is put aside, by who could not use it."""
+    if not write("SELECT count(*) FROM sqlite_master WHERE name = 'unreadable'").fetchone()[0]:
+        return
+    write("ALTER TABLE aside RENAME TO refused")
+    write(ASIDE)
+    into = "INSERT INTO aside (at_s, key, reason, value) SELECT"
+    write(f"{into} strftime('%s', 'now'), topic, reason, payload FROM refused ORDER BY id")
+    write(f"{into} at_s, key, reason, value FROM unreadable ORDER BY id")
+    write("DROP TABLE refused")
+    write("DROP TABLE unreadable")
 
 
 def next_boot(write: Write) -> str:

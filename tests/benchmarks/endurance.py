@@ -74,7 +74,8 @@ def kills(folder: Path, times: int) -> dict[str, Any]:
 def holes(folder: Path, times: int) -> dict[str, Any]:
     """Of a node with live cameras: every interval is said, with what of it was seen."""
     from conftest import Mosquitto, Subscriber
-    from kills import live_holes, persistent
+    from kills import persistent
+    from live_holes import live_holes
 
     broker = Mosquitto(folder, persistent(folder)).start()
     witness = Subscriber(broker.port, session="the-witness")

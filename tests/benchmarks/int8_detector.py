@@ -28,7 +28,7 @@ from int8_cases import engine_bytes, search
 from deploy.demo_detector import NAMES, labelled, pictures
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.preprocess import InputSpec
-from edge_app.perception.detect import COCO_NAMES
+from edge_app.perception.class_names import COCO_NAMES
 from trainer.detector.labels import label_text
 from trainer.export import detector as export
 from trainer.onnx_graph.nodes import half, quantized_layers

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_app.associate import scores
-from edge_app.associate.state import CameraModel
 from edge_app.contract.preprocess import InputSpec
+from edge_app.contract.similarity import Track, debiased, similarity
 from edge_app.perception.embed import EmbedderSettings, open_embedder
 from edge_app.perception.tracklets import diverse
 from edge_app.types import Floats, View
@@ -60,13 +59,9 @@ def tracklets(embedder, found: dict[tuple[str, str], list[Path]]) -> Tracklets:
 
 
 def without_cameras(given: Tracklets) -> Tracklets:
-    """As `scores.debias` leaves them when every camera's mean is known."""
-    cameras: dict[str, CameraModel] = {}
-    for (_, camera), rows in given.items():
-        new = CameraModel(camera, "", np.zeros(rows.shape[1], np.float32), 0.0)
-        cameras[camera] = scores.learn_camera(cameras.get(camera, new), rows)
-    site_mean = np.mean([camera.mean for camera in cameras.values()], axis=0)
-    return {key: scores.debias(rows, cameras[key[1]], site_mean) for key, rows in given.items()}
+    """As the association compares them when every camera's mean is known."""
+    tracks = debiased([Track(camera, 0.0, 0.0, rows) for (_, camera), rows in given.items()])
+    return {key: track.embeddings for key, track in zip(given, tracks, strict=True)}
 
 
 def statistics(given: Tracklets) -> dict[str, float]:
@@ -76,7 +71,7 @@ def statistics(given: Tracklets) -> dict[str, float]:
     for index, left in enumerate(keys):
         for right in keys[index + 1 :]:
             if left[1] != right[1]:
-                value = scores.similarity(given[left], given[right])
+                value = similarity(given[left], given[right])
                 (genuine if left[0] == right[0] else impostor).append(value)
     return {
         "genuine_mean": float(np.mean(genuine)),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 WANTS = 'raise ImportError("{library}: cannot open shared object file: No such file or directory")\n'
@@ -109,8 +110,24 @@ def test_a_package_that_is_broken_otherwise_is_no_success(system):
     assert "does not load" in done.stderr
 
 
-@pytest.mark.parametrize("lock", ["edge", "dev", "trainer"])
+@pytest.mark.parametrize("lock", ["edge", "dev", "trainer", "trainer-gpu"])
 def test_no_lock_brings_the_opencv_that_opens_windows(lock):
     names = [line.split("==")[0] for line in (ROOT / "deploy" / "lock" / f"{lock}.txt").read_text().splitlines()]
     assert "opencv-python-headless" in names
     assert not {"opencv-python", "opencv-contrib-python"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("lock", "machine", "build"),
+    [
+        ("trainer", "x86_64", "faiss-cpu"),
+        ("trainer-gpu", "x86_64", "faiss-gpu"),
+        ("trainer-gpu", "aarch64", "faiss-cpu"),  # there is no wheel for its GPUs
+    ],
+)
+def test_a_lock_brings_one_faiss(lock, machine, build):
+    """Two would lie in one folder, and the one that came last would win."""
+    lines = (ROOT / "deploy" / "lock" / f"{lock}.txt").read_text().splitlines()
+    pins = [Requirement(line.rstrip(" \\")) for line in lines if line.startswith("faiss")]
+    linux = {"sys_platform": "linux", "platform_machine": machine}
+    assert [pin.name for pin in pins if pin.marker is None or pin.marker.evaluate(linux)] == [build]

@@ -65,6 +65,19 @@ def test_the_digest_names_what_is_configured(write):
     first, again = load(write(SITE)), load(write(dict(reversed(SITE.items()))))
     other = load(write(SITE | {"ticks": {"speed": 2.0}}))
     assert first.digest == again.digest != other.digest
+    assert load(write(SITE | {"collection": {"enabled": True}})).digest == first.digest, "crops change no fact"
+
+
+def test_crops_are_not_kept_unless_asked_for_and_need_pictures(write, problems, tmp_path):
+    config = load(write(SITE))
+    assert not config.collection.enabled
+    assert config.collection.persons == "never"
+    assert config.collection.folder == tmp_path / "state/spool"
+    (said,) = problems({"collection": {"enabled": True, "spool_bytes": 10_000_000}})
+    assert said.startswith("collection: spool_bytes: expected room for at least four shards")
+    camera = {"id": "gate", "source": "sim://town/gate?fidelity=detections"}
+    (said,) = problems({"collection": {"enabled": True}, "cameras": [camera], "links": []})
+    assert said.startswith("collection.enabled: these cameras deliver detections")
 
 
 def test_five_mistakes_are_named_at_once(problems):

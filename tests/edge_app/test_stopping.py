@@ -18,8 +18,8 @@ PROCESS = """
 
     def hang():  # as a library does: neither the signal's handler nor an exception gets through
         import ctypes
-        ctypes.CDLL(None).sleep(60)
-        ctypes.CDLL(None).sleep(60)
+        for _ in range(9):  # a signal cuts each short
+            ctypes.CDLL(None).sleep(60)
 
     def wait():
         signals.stop.wait(60)
@@ -85,10 +85,8 @@ def test_a_second_signal_ends_at_once(process):
     one.terminate()
     time.sleep(0.1)
     one.send_signal(signal.SIGINT)
-    began_s = time.monotonic()
     one.communicate(timeout=20)
-    assert one.returncode == 128 + signal.SIGINT
-    assert time.monotonic() - began_s < 0.8
+    assert one.returncode == 128 + signal.SIGINT, "not at once: it lost patience, or came to its end"
 
 
 def test_a_start_is_broken_off(process):

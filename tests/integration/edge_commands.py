@@ -1,15 +1,13 @@
-"""`edge-app` commands in processes of their own, and how they end.
-
-Most of a short run is spent importing libraries. So each group starts all its commands at once, and its tests look at
-what became of them.
-"""
+"""`edge-app` commands in processes of their own, and how they end. A group starts all its commands at once, and its
+tests look at what became of them."""
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 
+import forked
 import yaml
 
 from edge_app.demo.play import Play, raw_config
@@ -39,15 +37,12 @@ class Group:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._running: dict[str, subprocess.Popen] = {}
+        self._running: dict[str, forked.Popen] = {}
         self._ended: dict[str, Outcome] = {}
 
-    def start(self, name: str, *arguments: object, **environment: str) -> subprocess.Popen:
+    def start(self, name: str, *arguments: object, **environment: str) -> forked.Popen:
         command = [sys.executable, "-m", "edge_app", *map(str, arguments)]
-        pipe = subprocess.PIPE
-        self._running[name] = subprocess.Popen(
-            command, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment
-        )
+        self._running[name] = forked.Popen(command, PIPE, PIPE, text=True, env=os.environ | environment)
         return self._running[name]
 
     def write(self, name: str, raw: dict | str) -> Path:

@@ -1,9 +1,10 @@
 """`edge-app` with models in a signed bundle, as an operator starts it."""
 
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import forked
 import numpy as np
 import pytest
 import tiny_bundle
@@ -42,9 +43,9 @@ def site(tmp_path_factory) -> Path:
     return folder / "site.yaml"
 
 
-def edge_app(*arguments: object) -> subprocess.CompletedProcess[str]:
+def edge_app(*arguments: object) -> CompletedProcess:
     command = [sys.executable, "-m", "edge_app", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return forked.run(command, timeout=120)
 
 
 def test_check_says_what_is_in_the_bundle(site: Path) -> None:

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
 import time
 
+import forked
 import pytest
 import yaml
 
@@ -77,7 +77,7 @@ def test_a_pipeline_that_hangs_is_told_within_seconds_and_ended_within_ten(tmp_p
     path.write_text(yaml.safe_dump(live(tmp_path, 300.0)))
     with log.open("wb") as file:
         command = [sys.executable, "-c", textwrap.dedent(HANGING), str(path)]
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        process = forked.Popen(command, stdout=file, stderr=file, env=os.environ | {"PYTHONUNBUFFERED": "1"})
     try:
         until_s = time.monotonic() + 60
         while "node: degraded (the pipeline has not moved for more than 10 s" not in log.read_text():

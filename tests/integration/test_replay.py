@@ -51,10 +51,21 @@ def test_why_nothing_was_matched(tmp_path):
         ({"links": far}, "nobody had left a linked camera within the link's travel times"),
         ({"crops": {"minimum_side_px": 5000}}, "it has no embedding: it is never 5000 px wide and high"),
     ):
-        said, messages = replayed(tmp_path, **changes)
+        said, messages = replayed(tmp_path, 30.0, **changes)
         assert said.startswith("0 of "), said
         assert expected in said
         assert not of(messages, "match")
+
+
+def test_how_many_matches_may_be_wrong_is_said(tmp_path):
+    """From the recordings alone. A link of at most 14 seconds: 90 are long enough."""
+    short = [{"from_camera": "gate", "to_camera": "market", "transit": {"min_s": 5, "max_s": 14}}]
+    said, messages = replayed(tmp_path, 90.0, links=short)
+    assert of(messages, "match")
+    (line,) = (line for line in said.splitlines() if line.startswith("without a truth: "))
+    assert re.search(r"about \d+\.\d% of the matches are wrong, \d+\.\d% at most; \d+ were confirmed among", line)
+    said, _ = replayed(tmp_path, 20.0)
+    assert "can be told without a truth from" in said
 
 
 def test_nothing_seen_at_all(tmp_path):

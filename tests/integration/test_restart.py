@@ -10,11 +10,12 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
+import forked
 import pytest
 import yaml
 
@@ -51,13 +52,13 @@ class Site:
         self.raw = raw_config(Play(seed=7, seconds=SECONDS, speed=SPEED), self.store, MQTT)
         self.log = ""
 
-    def start(self, *, speed: float | None = None, dimension: int | None = None) -> subprocess.Popen:
+    def start(self, *, speed: float | None = None, dimension: int | None = None) -> forked.Popen:
         path = self._folder / "site.yaml"
         path.write_text(yaml.safe_dump(self.raw | {"ticks": {"mode": "lockstep", "speed": speed}}))
         command = [sys.executable, "-m", "edge_app"]
         if dimension is not None:
             command = [sys.executable, "-c", OTHER_EMBEDDER, str(dimension)]
-        return subprocess.Popen([*command, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True)
+        return forked.Popen([*command, "run", "--config", str(path)], stderr=PIPE, text=True)
 
     def cut(self) -> None:
         """Run until the middle of the recording, and die there."""
@@ -183,7 +184,7 @@ def test_every_part_of_the_state_is_spoiled(site: Site) -> None:
     assert sum(gap["counts"].values()) == len(parts) - 2  # tracks and looks are nothing without the tracklets
     assert "unreadable and begun anew" in site.log
     with site.database() as database:
-        assert database.execute("SELECT count(*) FROM unreadable").fetchone()[0] == min(len(parts) - 2, 1000)
+        assert database.execute("SELECT count(*) FROM aside").fetchone()[0] == min(len(parts) - 2, 1000)
     assert len(site.said("match")) > before + 20
 
 

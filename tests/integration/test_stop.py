@@ -10,6 +10,7 @@ import textwrap
 import time
 from contextlib import closing, contextmanager, suppress
 
+import forked
 import pytest
 import yaml
 
@@ -58,7 +59,7 @@ def start(tmp_path):
         path.write_text(yaml.safe_dump(raw))
         command = [sys.executable, "-c", textwrap.dedent(code), "run", "--config", str(path)]
         with (tmp_path / "log").open("wb") as log:
-            made.append(subprocess.Popen(command, stdout=log, stderr=log))
+            made.append(forked.Popen(command, stdout=log, stderr=log))
         return made[-1]
 
     yield run

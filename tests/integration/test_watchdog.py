@@ -3,10 +3,10 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 
+import forked
 import pytest
 import yaml
 
@@ -47,7 +47,7 @@ class Manager:
         env = os.environ | {"NOTIFY_SOCKET": self._path, "WATCHDOG_USEC": str(int(watchdog_s * 1e6))}
         command = [sys.executable, "-c", code, "run", "--config", str(path)]
         self._error = (self.folder / "error").open("w")
-        self.service = subprocess.Popen(command, env=env, stderr=self._error)
+        self.service = forked.Popen(command, env=env, stderr=self._error)
         self._began_s = time.monotonic()
 
     @property

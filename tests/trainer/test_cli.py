@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,9 @@ pytest.importorskip("faiss", reason="the trainer needs faiss")
 pytest.importorskip("numba", reason="the trainer needs numba")
 pytest.importorskip("onnx", reason="the trainer needs onnx")
 
-from tiny_crops import write_market
+from odd_pictures import bomb
+from tiny_crops import picture, write_market
+from tiny_runs import settings_of
 from typer.testing import CliRunner
 
 from trainer.cli import app
@@ -91,6 +94,60 @@ def test_cluster_finds_groups_in_features(tmp_path):
     call("cluster", tmp_path / "features.npz", "--eps", 0.4, "--eps", 0.6, "--k1", 10, "--out", tmp_path / "chosen.npz")
     with pytest.raises(TrainerError, match="--eps"):
         call("cluster", tmp_path / "features.npz", "--eps", 1.5, "--out", tmp_path / "labels.npz")
+
+
+def site(root):
+    """Crops of six vehicles on two cameras, whose names tell camera, tracklet and time; and what no run can read."""
+    generator = np.random.default_rng(0)
+    root.mkdir()
+    for vehicle in range(6):
+        for camera in ("north gate", "0"):
+            for number in range(3):
+                name = f"{camera}_{vehicle}_{100 * vehicle + number}.png"
+                cv2.imwrite(str(root / name), picture(vehicle, 0, generator))
+    (root / "left.tif").write_bytes(b"x")
+    (root / "gone.jpg").symlink_to("nowhere")
+    (root / "0_5_900.png").write_bytes(bomb())
+    with open(os.fsencode(root) + b"/0_5_901\xe9.png", "wb") as odd:
+        odd.write(cv2.imencode(".png", picture(5, 0, generator))[1].tobytes())
+    return root
+
+
+PATTERN = r"(?P<camera>[^_]+)_(?P<tracklet>\d+)_(?P<time>\d+)"
+FOUND = "train: 38 crops; 2 cameras: 0 (20), north gate (18); 38 with capture time; 12 tracklets"
+
+
+def test_every_run_says_what_it_found_and_what_it_left_out(tmp_path):
+    root, cache = site(tmp_path / "site"), tmp_path / "cache"
+    text = call("inspect", root, "--pattern", PATTERN)
+    assert FOUND in text
+    assert "left out: 1 not named as a picture that is read (.bmp, .jpeg, .jpg, .png, .webp): left.tif" in text
+    assert "left out: 1 a link that leads nowhere: gone.jpg" in text
+    assert "0_5_900.png: declares 60,000 × 60,000 pixels in 74 bytes" in text
+    assert "no cameras; no capture times; no tracklets" in call("inspect", root)
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(settings_of(root, cache, epochs=1)))
+    wanted = f"data.pattern={json.dumps(PATTERN)}"
+    text = call("train", "--config", config, "--out", tmp_path / "run", wanted, "method.labels.track_weight=0.5")
+    assert FOUND in text
+    assert "1 a link that leads nowhere: gone.jpg" in text
+    assert "left out: 1 pictures that cannot be read:" in text
+    assert "has no effect" not in text
+    model, features = tmp_path / "run" / "model.pt", tmp_path / "features.npz"
+    text = call("extract", model, root, "--pattern", PATTERN, "--out", features, "--cache", cache)
+    assert FOUND in text
+    assert "0_5_900.png: declares" in text
+    with np.load(features) as table:
+        assert np.bincount(table["cameras"]).tolist() == [19, 18]
+        assert sorted(set(table["times_s"].tolist()))[:4] == [0, 1, 2, 100]
+        assert len(set(table["tracklets"].tolist())) == 12
+    options = ("--k1", 8, "--k2", 3, "--min-samples", 2, "--out", tmp_path / "labels.npz")
+    text = call("cluster", features, *options, "--keep-apart", "--transits", "--track-weight", 0.5)
+    assert "features: 37 crops; 2 cameras: 0 (19), 1 (18); 37 with capture time; 12 tracklets" in text
+    assert "has no effect" not in text
+    np.savez(tmp_path / "bare.npz", features=np.load(features)["features"])
+    text = call("cluster", tmp_path / "bare.npz", *options, "--keep-apart", "--inverted-lists")
+    assert "keep_apart has no effect: the crops have no cameras and no tracklets and no capture times" in text
 
 
 def test_train_extract_evaluate(crops, tmp_path):

@@ -37,6 +37,7 @@ def test_what_is_right_is_right_here_too(path):
         ("data: {root: x, cash: y}\nmethod: {name: scl, sampler: {steps: 1}}\noptimiser: {rate: -1}\n", []),
         ("epochs: many\nmethod: {name: capp}\n", ["seed", "accumulate=0", "epochs.x=2"]),
         ("data: {root: x}\nmethod: {name: cap, sampler: {steps: 0, proxies: 1}, aggregation: sum}\n", []),
+        ("data: {root: x, pattern: 3}\nstart: 1\nmethod: {labels: {tracks: 7, ways: [{from_camera: -1}]}}\n", []),
         ("data: {root: x, input: {width_px: 8}}\nkeep: best\naverage: 1\n", ["method.temperature=warm"]),
     ],
 )

@@ -17,6 +17,9 @@ def test_an_epoch_is_one_line_with_losses_labels_and_time_left(capsys):
         "epoch 3/20: offline 2.500, clusters 31, outliers 12%, silhouette 0.50; took 60 s, 17 min left",
         "epoch 4/20: offline 2.500, clusters 31, outliers 12%, silhouette 0.50; took 80 s, 19 min left",
     ]
+    screen.say("left out: 1", "left out: 2")
+    screen.say("left out: 1")  # once in a run
+    assert capsys.readouterr().out.splitlines() == ["left out: 1", "left out: 2"]
     Screen(quiet=True).say("nothing")
     assert capsys.readouterr().out == ""
 

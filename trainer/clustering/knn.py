@@ -1,7 +1,7 @@
 """Nearest neighbours of every crop among all crops: the input of the Jaccard distance.
 
-Exact by default, on all cores or on the GPU when faiss sees one. Cost law: N²·D multiply-adds. Memory law: 4·k·N
-bytes for the answer and a block of queries; nothing N×N ever exists.
+Exact by default, on all cores or on the GPU when faiss sees one (`trainer.clustering.search`). Cost law: N²·D
+multiply-adds. Memory law: 8·k·N bytes; nothing N×N ever exists.
 
 An approximate index breaks clustering without a word (with a recall of a few per cent the adjusted Rand index fell from
 0.995 to 0.003), so `search: inverted_lists` measures its recall on a sample, widens its search until the recall is good
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from trainer.clustering.search import QUERY_BLOCK, exact_search
 from trainer.errors import DataError
 from trainer.settings import Settings
 
-QUERY_BLOCK = 16_384  # rows searched at once: large enough for BLAS, small enough to bound the temporary answer
 UNIT_TOLERANCE = 1e-3
 RECALL_SAMPLE = 1_000
 TIE_TOLERANCE = 1e-6
@@ -34,7 +34,7 @@ class NeighbourSettings(Settings):
     minimum_recall: float = Field(default=0.98, ge=0.9, le=1.0)
     """Recall at k below which `inverted_lists` refuses to answer."""
     gpu: bool = True
-    """Search on the GPU when faiss was built with one and sees one."""
+    """Search exactly on the GPU where faiss sees one; `inverted_lists` stay on the processor."""
     seed: int = 0
     """Chooses the sample that measures the recall."""
 
@@ -69,30 +69,12 @@ def nearest(
     k = min(k, len(features))
     if settings.search == "inverted_lists":
         return _nearest_in_lists(features, k, settings)
-    result = np.empty((len(features), k), np.int32)
-    for first in range(0, len(features), QUERY_BLOCK):
-        rows = np.arange(first, min(first + QUERY_BLOCK, len(features)))
-        _, found = exact_search(features[rows[0] : rows[-1] + 1], features, k, gpu=settings.gpu)
-        result[rows] = _self_first(found, rows)
-    return result
+    _, found = exact_search(features, features, k, gpu=settings.gpu)
+    return _self_first(found, np.arange(len(features)))
 
 
-def exact_search(
-    queries: NDArray[np.float32], features: NDArray[np.float32], k: int, *, gpu: bool = True
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Inner products (Q, k) float32, descending, and their row numbers (Q, k) int64; compares every pair."""
-    if gpu and gpu_count():
-        return faiss.knn_gpu(faiss.StandardGpuResources(), queries, features, k, metric=faiss.METRIC_INNER_PRODUCT)
-    return faiss.knn(queries, features, k, metric=faiss.METRIC_INNER_PRODUCT)
-
-
-def gpu_count() -> int:
-    """GPUs that faiss can use; 0 where it was built without."""
-    return faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-
-
-def _self_first(found: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The neighbour lists (Q, k) of `rows` (Q,), each row moved to the front of its own list."""
+def _self_first(found: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """The neighbour lists (Q, k) of `rows` (Q,), in place, each row moved to the front of its own list."""
     wrong = np.flatnonzero(found[:, 0] != rows)
     lists, own = found[wrong], rows[wrong, None]
     missing = ~(lists == own).any(axis=1)

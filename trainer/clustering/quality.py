@@ -7,6 +7,7 @@ Jaccard graph, outliers counting 0: too small an eps leaves outliers and splits,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from trainer.clustering.dbscan import DbscanSettings, dbscan
 from trainer.clustering.jaccard import Graph, Rows
 
 Labels = NDArray[np.int64]
+Found = Mapping[float, tuple[Labels, float]]  # eps → labels (N,) and their silhouette
 LOWEST_EPS = 0.05  # of a widened range
 CLEARLY = 0.01  # of the silhouette
 
@@ -95,19 +97,29 @@ def choose_eps(graph: Graph, candidates: tuple[float, ...], min_samples: int) ->
     pairs = graph.both()
 
     def tried(eps: float) -> tuple[Labels, float]:
-        labels = dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples))
-        return labels, float(silhouettes(labels, pairs).mean())
+        return scored(dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples)), pairs)
 
     found = {eps: tried(eps) for eps in sorted(candidates)}
-    best = max(found, key=lambda eps: (found[eps][1], -eps))
+    best = best_of(found).eps
     step = float(np.diff(sorted(found)[:2]).sum())  # 0 of a single candidate
     while step and best == min(found) and (lower := round(best - step, 6)) >= LOWEST_EPS:
         found[lower] = tried(lower)
         best = lower if found[lower][1] >= found[best][1] + CLEARLY else best
-    return EpsChoice(best, found[best][0], _trials(found))
+    return EpsChoice(best, found[best][0], trials_of(found))
 
 
-def _trials(found: dict[float, tuple[Labels, float]]) -> tuple[EpsTrial, ...]:
+def scored(labels: Labels, pairs: Rows) -> tuple[Labels, float]:
+    """Labels (N,) with their silhouette on `Graph.both()`."""
+    return labels, float(silhouettes(labels, pairs).mean())
+
+
+def best_of(found: Found) -> EpsChoice:
+    """The eps with the largest silhouette, the smaller one of equals."""
+    best = max(found, key=lambda eps: (found[eps][1], -eps))
+    return EpsChoice(best, found[best][0], trials_of(found))
+
+
+def trials_of(found: Found) -> tuple[EpsTrial, ...]:
     """What was tried, eps ascending."""
     ascending = sorted(found)
     agreement = [adjusted_rand(found[a][0], found[b][0]) for a, b in pairwise(ascending)]

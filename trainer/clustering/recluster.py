@@ -18,7 +18,8 @@ from trainer.clustering.jaccard import Graph, JaccardSettings, jaccard_graph
 from trainer.clustering.knn import NeighbourSettings, nearest
 from trainer.clustering.quality import EpsChoice, EpsTrial, Quality, choose_eps, measure
 from trainer.clustering.site import Spans, kept_apart
-from trainer.clustering.transit import Transits, by_time, reach_before, transits_of
+from trainer.clustering.transit import Transits, by_time, learn_transits, reach_before
+from trainer.clustering.ways import Windows
 from trainer.settings import Settings
 
 HIGHEST_EPS = 0.8  # of a widened range; beyond, chance pairs chain everything together
@@ -67,10 +68,12 @@ def cluster(
     cameras: NDArray[np.int64] | None = None,
     apart: Spans | None = None,
     times_s: NDArray[np.float64] | None = None,
+    *,
+    ways: Windows | None = None,
 ) -> Clustering:
     """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used with `times_s` and by the quality
     report. Pairs that `apart` says one camera saw together are taken out of the graph before it is clustered;
-    `times_s` (N,) float64, nan = unknown, weigh its pairs."""
+    `times_s` (N,) float64, nan = unknown, weigh its pairs, `ways` (`ways.windows`) from the start."""
     reach = max(settings.eps_candidates, default=settings.dbscan.eps)
     marks = [time.perf_counter()]
     neighbours = nearest(features, settings.jaccard.k1, settings.neighbours)
@@ -80,14 +83,13 @@ def cluster(
     if apart is not None:
         graph = kept_apart(graph, apart)
     marks.append(time.perf_counter())
-    choice = _labels_of(graph, settings)
     transits = None
     if times_s is not None and cameras is not None:
-        transits = transits_of(choice.labels, cameras, times_s)
+        transits = learn_transits(graph, lambda weighed: _labels_of(weighed, settings).labels, cameras, times_s, ways)
         graph = by_time(graph, transits, reach)
-        choice = _labels_of(graph, settings)
+    choice = _labels_of(graph, settings)
     if (wider := _wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
-        return cluster(features, wider, cameras, apart, times_s)
+        return cluster(features, wider, cameras, apart, times_s, ways=ways)
     marks.append(time.perf_counter())
     quality = measure(choice.labels, graph.both(), cameras)
     marks.append(time.perf_counter())

@@ -7,7 +7,9 @@ Symbols: crops i, j seen by cameras a, b at times t_i, t_j; Δ = t_j − t_i; s_
 
 Where the ways have no usual duration r is 1 and nothing moves. Clocks of cameras may differ by any constant: r_ab is a
 table of its own for each ordered pair. The root, because the clusters that r is counted on are partly wrong; both
-counts are drawn together by SHRINKAGE pairs, so that a way that was hardly seen decides nothing.
+counts are drawn together by SHRINKAGE pairs, so that a way that was hardly seen decides nothing. Where the owner of a
+site has written down how long its ways take (`trainer.clustering.ways`), the first is drawn to waits within them
+instead, of which those without are UNUSUAL times as likely: so ways say something before any cluster is known.
 
 Related: Wang et al., "Spatial-Temporal Person Re-identification" (AAAI 2019), arXiv 1812.03282, learns such histograms
 from labelled identities and adds them to the ranking. Here they come from the clusters of appearance alone, without
@@ -16,6 +18,7 @@ labels, and shape the graph that is clustered again; the network itself never se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.clustering.jaccard import Graph, Rows, inclusive
+from trainer.clustering.ways import Windows
 
 Integers = NDArray[np.int64]
 Seconds = NDArray[np.float64]
@@ -32,6 +36,7 @@ _OUTWARD = np.geomspace(1, 30_000, 24)  # from a second to a working day
 EDGES_S = np.concatenate([-_OUTWARD[::-1], _OUTWARD])  # (48,) between 49 bins; the outermost have no end
 BINS = len(EDGES_S) + 1
 SHRINKAGE = 50  # pairs
+UNUSUAL = 0.05  # of a wait outside the ways that are written down, against one within
 BLOCK = 1 << 20  # pairs that are weighed together, to bound the memory
 
 
@@ -52,8 +57,9 @@ class Transits:
         return np.where(known, self.ratios[self.cameras[first], self.cameras[second], bins], 1.0)
 
 
-def transits_of(labels: Integers, cameras: Integers, times_s: Seconds) -> Transits:
-    """Learn from labels (N,), −1 = outlier, cameras (N,), −1 = unknown, and times (N,), nan = unknown.
+def transits_of(labels: Integers, cameras: Integers, times_s: Seconds, ways: Windows | None = None) -> Transits:
+    """Learn from labels (N,), −1 = outlier, cameras (N,), −1 = unknown, and times (N,), nan = unknown. `ways`: the
+    usual waits between cameras, where they are known.
 
     O(C·N·BINS·log N) for C cameras; no pair is ever written down.
     """
@@ -69,9 +75,24 @@ def transits_of(labels: Integers, cameras: Integers, times_s: Seconds) -> Transi
             same = _waits(labels, times_s, first & clustered, second & clustered)
             if chance.sum():
                 expected = chance / chance.sum()
-                found = (same + SHRINKAGE * expected) / (same.sum() + SHRINKAGE)
+                usual = expected * _usual(ways or {}, int(names[a]), int(names[b]))
+                found = (same + SHRINKAGE * usual / max(usual.sum(), 1e-12)) / (same.sum() + SHRINKAGE)
                 ratios[a, b] = np.divide(found, expected, out=np.ones(BINS), where=expected > 0)
     return Transits(ratios, names, place, times_s)
+
+
+def learn_transits(
+    graph: Graph,
+    cluster: Callable[[Graph], Integers],
+    cameras: Integers,
+    times_s: Seconds,
+    ways: Windows | None = None,
+) -> Transits:
+    """What the clusters of the graph say about the waits; where `ways` are known, clusters that know them already."""
+    if ways:
+        nobody = np.full(len(graph), -1, np.int64)
+        graph = by_time(graph, transits_of(nobody, cameras, times_s, ways), graph.reach)
+    return transits_of(cluster(graph), cameras, times_s, ways)
 
 
 def by_time(graph: Graph, transits: Transits, reach: float) -> Graph:
@@ -92,6 +113,18 @@ def by_time(graph: Graph, transits: Transits, reach: float) -> Graph:
 def reach_before(reach: float) -> float:
     """The farthest distance that time can still bring down to `reach`: a similarity at most doubles."""
     return (1 + reach) / 2
+
+
+def _usual(ways: Windows, a: int, b: int) -> NDArray[np.float64]:
+    """How likely each wait from camera a to b is, but for a factor, (BINS,): 1 within a way between the two, either
+    way round, UNUSUAL without; 1 everywhere where none is known."""
+    lower, upper = np.append(-np.inf, EDGES_S), np.append(EDGES_S, np.inf)
+    within = np.zeros(BINS, np.bool_)
+    if (a, b) in ways:
+        within |= (upper > ways[a, b][0]) & (lower <= ways[a, b][1])
+    if (b, a) in ways:
+        within |= (lower < -ways[b, a][0]) & (upper >= -ways[b, a][1])
+    return np.where(within, 1.0, UNUSUAL) if within.any() else np.ones(BINS)
 
 
 def _waits(groups: Integers, times_s: Seconds, first: Mask, second: Mask) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.contract.preprocess import InputSpec
-from trainer.data.images import BadImage, names_of, read_image
+from trainer.data.images import BadImage, names_of, try_image
 from trainer.data.records import Crops
 from trainer.errors import DataError, WorldError
 
@@ -91,9 +91,10 @@ def _key(crops: Crops, spec: InputSpec) -> str:
     for path in crops.paths:
         try:
             state = path.stat()
-            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+            said = f"{state.st_size}\0{state.st_mtime_ns}"
         except OSError as error:
-            digest.update(f"{path}\0{error.errno}\n".encode())
+            said = str(error.errno)
+        digest.update(os.fsencode(path) + f"\0{said}\n".encode())  # a name need not be UTF-8
     return digest.hexdigest()[:24]
 
 
@@ -181,10 +182,8 @@ def _decode_all(crops: Crops, spec: InputSpec, file: BinaryIO, progress: Callabl
 
 
 def _decode(path: Path, spec: InputSpec) -> bytes | BadImage:
-    try:
-        return fit(read_image(path), spec).tobytes()
-    except DataError as error:
-        return BadImage(path, str(error).removeprefix(f"{path}: "))
+    found = try_image(path)
+    return found if isinstance(found, BadImage) else fit(found, spec).tobytes()
 
 
 def _check_bad(bad: tuple[BadImage, ...] | list[BadImage], count: int, limit: float) -> None:

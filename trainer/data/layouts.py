@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainer.data import folder, market1501, msmt17, vehicleid, veri776, veriwild
 from trainer.data.records import Dataset
-from trainer.errors import ConfigurationError, DataError
+from trainer.errors import ConfigurationError, DataError, shown
 
 READERS: dict[str, Callable[[Path], Dataset]] = {
     "market1501": market1501.read,
@@ -29,13 +29,20 @@ MARKS = (
 )
 
 
-def read(root: Path, layout: str | None = None) -> Dataset:
-    """The data set at `root`, by default of the layout that its files show."""
+def read(root: Path, layout: str | None = None, pattern: str | None = None) -> Dataset:
+    """The data set at `root`, by default of the layout that its files show. A `pattern` reads the names of a plain
+    folder, see `trainer.data.folder`; `ConfigurationError` with any other layout."""
     if layout is not None and layout not in READERS:
         raise ConfigurationError([f"layout {layout!r}, expected one of {', '.join(READERS)}"])
     if not root.exists():
-        raise DataError(f"{root}: no such file or folder")
-    return READERS[layout or recognise(root)](root)
+        raise DataError(f"{shown(root)}: no such file or folder")
+    layout = layout or recognise(root)
+    if pattern is None:
+        return READERS[layout](root)
+    if layout != "folder":
+        problem = f"a pattern reads the names of a plain folder, but {shown(root)} has the layout {layout}"
+        raise ConfigurationError([f"{problem}: leave the pattern out"])
+    return folder.read_folder(root, pattern)
 
 
 def recognise(root: Path) -> str:

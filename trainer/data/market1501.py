@@ -15,39 +15,54 @@ import math
 import re
 from pathlib import Path
 
-from trainer.data.images import list_images
+from trainer.data.listing import find_images, reasons_of
+from trainer.data.naming import numbers_of
 from trainer.data.records import Dataset, FixedTest, Labelled, Row, crops_of, labelled_of
-from trainer.errors import DataError
+from trainer.errors import DataError, shown
 
-NAME = re.compile(r"(?P<identity>-?\d+)_c(?P<camera>\d+)(?:s(?P<sequence>\d+)_(?P<frame>\d+))?")
+NAME = re.compile(r"(?P<identity>-?\d+)_(?P<camera>c\d+)(?:s(?P<sequence>\d+)_(?P<frame>\d+))?")
+PARTS = ("bounding_box_train", "query", "bounding_box_test")
 JUNK = -1
 FRAMES_PER_S, SEQUENCE_S = 25, 7200.0
+
+Named = list[tuple[Path, re.Match[str]]]
 
 
 def read(root: Path) -> Dataset:
     """The data set below `root`; `DataError` when a folder is missing or a file name does not follow the layout."""
-    train, _ = _rows(root / "bounding_box_train")
-    query, _ = _rows(root / "query")
-    gallery, junk = _rows(root / "bounding_box_test")
-    left_out = (f"{junk} junk boxes of the gallery (identity −1)",) if junk else ()
-    return Dataset(root.name, crops_of(train), FixedTest(labelled_of(query), labelled_of(gallery)), left_out=left_out)
+    parts, left_out = [], []
+    for name in PARTS:
+        found = find_images(root / name)
+        parts.append(_named(found.pictures))
+        left_out += reasons_of(found.passed_over, root)
+    cameras = numbers_of(match["camera"] for named in parts for _, match in named)
+    train, query, gallery = (_rows(named, cameras) for named in parts)
+    if junk := sum(map(len, parts)) - len(train) - len(query) - len(gallery):
+        left_out.append(f"{junk} junk boxes (identity −1)")
+    test = FixedTest(labelled_of(query), labelled_of(gallery))
+    return Dataset(root.name, crops_of(train), test, tuple(cameras), tuple(left_out))
 
 
 def labelled_train(root: Path) -> Labelled:
     """The training pictures with identities, to measure how good clusters are. Never for training."""
-    return labelled_of(_rows(root / "bounding_box_train")[0])
+    named = _named(find_images(root / PARTS[0]).pictures)
+    return labelled_of(_rows(named, numbers_of(match["camera"] for _, match in named)))
 
 
-def _rows(folder: Path) -> tuple[list[Row], int]:
-    """The pictures of one folder, and how many junk boxes were left out."""
-    rows = []
-    for path in list_images(folder):
+def _named(pictures: tuple[Path, ...]) -> Named:
+    named = []
+    for path in pictures:
         match = NAME.match(path.name)
         if not match:
-            raise DataError(f"{path}: expected a name like 0002_c1s1_000451_03.jpg (identity, camera)")
-        rows.append(Row(path, int(match["identity"]), int(match["camera"]) - 1, _seconds(match)))
-    kept = [row for row in rows if row.identity != JUNK]
-    return kept, len(rows) - len(kept)
+            raise DataError(f"{shown(path)}: expected a name like 0002_c1s1_000451_03.jpg (identity, camera)")
+        named.append((path, match))
+    return named
+
+
+def _rows(named: Named, cameras: dict[str, int]) -> list[Row]:
+    """The pictures without the junk boxes."""
+    rows = [Row(path, int(match["identity"]), cameras[match["camera"]], _seconds(match)) for path, match in named]
+    return [row for row in rows if row.identity != JUNK]
 
 
 def _seconds(match: re.Match[str]) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.data.lists import read_pairs
+from trainer.data.naming import numbers_of
 from trainer.data.records import Dataset, FixedTest, Row, crops_of, labelled_of
 from trainer.errors import DataError
 
@@ -25,17 +26,19 @@ def read(root: Path) -> Dataset:
             break
     else:
         raise DataError(f"{root}: expected the folders {' or '.join(' and '.join(pair) for pair in RELEASES)}")
-    training = _rows(root / "list_train.txt", root / train) + _rows(root / "list_val.txt", root / train)
-    query = labelled_of(_rows(root / "list_query.txt", root / test))
-    gallery = labelled_of(_rows(root / "list_gallery.txt", root / test))
-    return Dataset(root.name, crops_of(training), FixedTest(query, gallery))
+    lists = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+    pairs = [[(root / file, *pair) for pair in read_pairs(root / file)] for file in lists]
+    cameras = numbers_of(_camera(file, name) for part in pairs for file, name, _ in part)
+    training, validation, query, gallery = (
+        [Row(root / folder / name, identity, cameras[_camera(file, name)]) for file, name, identity in part]
+        for part, folder in zip(pairs, (train, train, test, test), strict=True)
+    )
+    fixed = FixedTest(labelled_of(query), labelled_of(gallery))
+    return Dataset(root.name, crops_of(training + validation), fixed, tuple(cameras))
 
 
-def _rows(file: Path, folder: Path) -> list[Row]:
-    rows = []
-    for name, identity in read_pairs(file):
-        fields = Path(name).name.split("_")
-        if len(fields) < 3 or not fields[2].isdigit():
-            raise DataError(f"{file}: {name}: expected a name like 0000/0000_000_01_0303morning_0015_0.jpg")
-        rows.append(Row(folder / name, identity=identity, camera=int(fields[2]) - 1))
-    return rows
+def _camera(file: Path, name: str) -> str:
+    fields = Path(name).name.split("_")
+    if len(fields) < 3 or not fields[2].isdecimal():
+        raise DataError(f"{file}: {name}: expected a name like 0000/0000_000_01_0303morning_0015_0.jpg")
+    return fields[2]

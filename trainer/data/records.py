@@ -87,7 +87,7 @@ class Dataset:
     name: str
     train: Crops
     test: FixedTest | RandomTest | None
-    camera_names: tuple[str, ...] = ()  # of camera 0, 1, …; empty where the data set has numbers only
+    camera_names: tuple[str, ...] = ()  # of camera 0, 1, …, as the data set calls them; empty where it has none
     left_out: tuple[str, ...] = ()  # what the reader did not take, and why, one line each
 
     def __post_init__(self) -> None:

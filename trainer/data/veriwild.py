@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from trainer.data.lists import read_lines
+from trainer.data.naming import UNKNOWN, numbers_of
 from trainer.data.records import Dataset, FixedTest, Row, crops_of, labelled_of
 from trainer.errors import DataError
 
@@ -25,26 +26,27 @@ def read(root: Path, test_size: int = 3000) -> Dataset:
         raise DataError(f"VERI-Wild has test lists of {', '.join(map(str, TEST_SIZES))} identities, not {test_size}")
     lists, images = root / "train_test_split", root / "images"
     facts = _facts(lists / "vehicle_info.txt")
-    query = labelled_of(_rows(lists / f"test_{test_size}_query.txt", images, facts))
-    gallery = labelled_of(_rows(lists / f"test_{test_size}.txt", images, facts))
-    train = crops_of(_rows(lists / "train_list.txt", images, facts))
-    return Dataset(root.name, train, FixedTest(query, gallery))
+    cameras = numbers_of(camera for camera, _ in facts.values())
+    files = ("train_list.txt", f"test_{test_size}_query.txt", f"test_{test_size}.txt")
+    train, query, gallery = (_rows(lists / file, images, facts, cameras) for file in files)
+    test = FixedTest(labelled_of(query), labelled_of(gallery))
+    return Dataset(root.name, crops_of(train), test, tuple(cameras))
 
 
-def _facts(file: Path) -> dict[str, tuple[int, float]]:
+def _facts(file: Path) -> dict[str, tuple[str, float]]:
     """Camera and time of every picture, by its name without suffix."""
     facts = {}
     for number, line in enumerate(read_lines(file)[1:], start=2):
         try:
             name, camera, time, *_ = line.split(";")
             captured = datetime.strptime(time.strip(), "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
-            facts[name.strip()] = (int(camera), captured.timestamp())
+            facts[name.strip()] = (camera.strip(), captured.timestamp())
         except ValueError as error:
             raise DataError(f"{file}, line {number}: expected `picture;camera;time;…`, got {line!r}") from error
     return facts
 
 
-def _rows(file: Path, folder: Path, facts: dict[str, tuple[int, float]]) -> list[Row]:
+def _rows(file: Path, folder: Path, facts: dict[str, tuple[str, float]], cameras: dict[str, int]) -> list[Row]:
     rows = []
     for line in read_lines(file):
         name = line.split()[0].removesuffix(".jpg")
@@ -52,5 +54,5 @@ def _rows(file: Path, folder: Path, facts: dict[str, tuple[int, float]]) -> list
         if name not in facts or not identity.isdigit():
             raise DataError(f"{file}: {line}: expected `identity/picture.jpg` with an entry in vehicle_info.txt")
         camera, time_s = facts[name]
-        rows.append(Row(folder / f"{name}.jpg", identity=int(identity), camera=camera, time_s=time_s))
+        rows.append(Row(folder / f"{name}.jpg", int(identity), cameras.get(camera, UNKNOWN), time_s))
     return rows

@@ -6,26 +6,25 @@ them, else every third frame judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.contract.preprocess import InputSpec, LetterboxMap
 from trainer.data.cache import fit
-from trainer.data.images import list_images, read_image
+from trainer.data.images import read_image
+from trainer.data.listing import find_images, reasons_of
 from trainer.data.records import spread
 from trainer.detector import labels
+from trainer.detector.recordings import frames_of, recordings_of
 from trainer.errors import DataError
 from trainer.metrics.detection import Boxes
 
-RECORDINGS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".ts", ".264", ".h264", ".265", ".h265"})
 LEAST = 6  # frames
 JUDGE_EVERY = 3
-SEEK = 250  # frames; shorter ways are decoded through
 Pixels = NDArray[np.uint8]
 
 
@@ -49,12 +48,20 @@ class Gathered:
     held: Frames
 
 
-def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int, judges: int) -> Gathered:
-    """At most `count` frames to measure ranges on and `judges` others to judge, evenly spread. `DataError` when there
-    are too few or one cannot be read."""
+def gather(
+    path: Path,
+    spec: InputSpec,
+    class_names: tuple[str, ...],
+    count: int,
+    judges: int,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Gathered:
+    """At most `count` frames to measure ranges on and `judges` others to judge, evenly spread; `say` is told what is
+    passed over. `DataError` when there are too few or one cannot be read."""
     known = labels.find(path)
     if known is None:
-        frames = _stack((picture for _, picture in pictures_of(path, count + judges)), spec)
+        frames = _stack((picture for _, picture in pictures_of(path, count + judges, say)), spec)
         _check_enough(path, len(frames))
         judging = np.arange(len(frames)) % JUDGE_EVERY == 0
         spare, held = (_take(frames, np.flatnonzero(rows)) for rows in (~judging, judging))
@@ -71,17 +78,21 @@ def gather(path: Path, spec: InputSpec, class_names: tuple[str, ...], count: int
     return Gathered(spare, held)
 
 
-def pictures_of(path: Path, limit: int) -> Iterator[tuple[str, Pixels]]:
+def pictures_of(path: Path, limit: int, say: Callable[[str], None] = lambda line: None) -> Iterator[tuple[str, Pixels]]:
     """Name and picture (H, W, 3) uint8 BGR of at most `limit` frames of a folder of pictures or recordings, or of one
-    recording, evenly spread. `DataError` when there is none, or one cannot be read."""
-    files = _recordings(path)
+    recording, evenly spread; `say` is told what is passed over. `DataError` when there is none, or one cannot be read.
+    """
+    files = recordings_of(path)
     if not files:
-        every = list_images(path)
+        found = find_images(path)
+        for line in reasons_of(found.passed_over, path):
+            say(f"left out: {line}")
+        every = found.pictures
         for row in spread(len(every), limit):
             yield every[row].stem, read_image(every[row])
         return
     for file in files:
-        for number, picture in _frames_of(file, max(1, limit // len(files))):
+        for number, picture in frames_of(file, max(1, limit // len(files)), say):
             yield f"{file.stem}-{number:06d}", picture
 
 
@@ -99,48 +110,6 @@ def _labelled(pictures: list[Path], spec: InputSpec, numbers: NDArray[np.int64] 
         for picture, place in zip(pictures, frames.places, strict=True)
     ]
     return Frames(frames.pixels, frames.places, tuple(truth))
-
-
-def _recordings(path: Path) -> list[Path]:
-    if path.is_file():
-        if path.suffix.lower() not in RECORDINGS:
-            raise DataError(f"{path}: expected a folder, a data.yaml or a recording ({', '.join(sorted(RECORDINGS))})")
-        return [path]
-    return sorted(each for each in path.rglob("*") if each.suffix.lower() in RECORDINGS) if path.is_dir() else []
-
-
-def _frames_of(path: Path, limit: int) -> Iterator[tuple[int, Pixels]]:
-    """Number and picture of evenly spread frames of one recording."""
-    count = _length(path)
-    capture, place = cv2.VideoCapture(str(path)), 0
-    try:
-        for wanted in spread(count, limit):
-            if wanted - place > SEEK:
-                capture.set(cv2.CAP_PROP_POS_FRAMES, int(wanted))
-                place = int(wanted)
-            while place < wanted and capture.grab():
-                place += 1
-            good, picture = capture.read()
-            if not good:
-                break  # the header promises more frames than there are
-            place += 1
-            yield int(wanted), picture.astype(np.uint8, copy=False)
-    finally:
-        capture.release()
-
-
-def _length(path: Path) -> int:
-    """Frames of a recording: what its header says, else counted."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened() or not capture.grab():
-            raise DataError(f"{path}: not a recording that can be decoded, or damaged")
-        said, counted = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 1
-        while said <= 0 and capture.grab():
-            counted += 1
-        return max(said, counted)
-    finally:
-        capture.release()
 
 
 def _stack(pictures: Iterable[Pixels], spec: InputSpec) -> Frames:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_app.contract import yaml
 from edge_app.contract.yaml import YamlError
-from trainer.data.images import list_images
+from trainer.data.listing import list_images
 from trainer.errors import DataError
 from trainer.metrics.detection import Boxes
 

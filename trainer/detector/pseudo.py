@@ -45,7 +45,7 @@ def write_labels(
         )
     numbers = np.array([names.index(name) if name in names else -1 for name in known])
     labelled = objects = 0
-    for block in _blocks(pictures_of(frames, count)):
+    for block in _blocks(pictures_of(frames, count, report)):
         for (name, picture), found in zip(block, _look(teacher, block, score), strict=True):
             kept = numbers[found.classes] >= 0
             boxes = Boxes(found.boxes[kept], found.scores[kept], numbers[found.classes[kept]])

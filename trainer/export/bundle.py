@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +16,21 @@ from edge_app.contract.errors import BundleError
 from edge_app.contract.golden import Golden, golden_bytes
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.signature import PrivateKey, read_private_key, write_key_pair
+from trainer.config import portable
 from trainer.data.records import spread
 from trainer.errors import DataError, WorldError
 from trainer.export import ladder
 from trainer.export.detector import ExportedDetector, bundled
 from trainer.export.run import Exported
 from trainer.export.verify import histogram
+from trainer.models.licence import UNKNOWN
 from trainer.onnx_graph.session import grey_spec
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 GOLDEN_CROPS = 8
+FOLDER = re.compile(r"file:/|(?<![\w.:/])(?:~|[A-Za-z]:)?[/\\]\w")  # an absolute path, somewhere in a text
 MAX_BATCH = 16  # of an engine; that of `edge-app build-engine`
 
 
@@ -57,12 +63,14 @@ def manifest_of(
         input=grey_spec(model.spec),
         dimension=model.network.dimension,
         made_by="trainer export",
+        licence_note=model.licence_note or UNKNOWN,
     )
     embedder = BundledModel(
         model=described,
         precision=chosen.precision,
         precision_reason=exported.reason[:2000],
         gates=exported.gates,
+        judgement=chosen.judgement,
         float_layers=tuple(layer[:300] for layer in chosen.float_layers),
         sensitivity=chosen.sensitivity,
         histograms={f"{chosen.precision}_against_fp32": histogram(chosen.comparison.cosines)},
@@ -79,9 +87,10 @@ def manifest_of(
         detector=None if detector is None else bundled(detector),
         threshold_shift=chosen.comparison.threshold_shift,
         threshold_false_match_rate=chosen.comparison.false_match_rate,
+        similarities=exported.similarities,
         data_from_s=first_s,
         data_until_s=last_s,
-        config=model.settings,
+        config=portable(model.settings),  # model files of version 0.2 hold paths
     )
 
 
@@ -110,11 +119,11 @@ def write(
 ) -> BundleManifest:
     """The bundle, whole or not at all. Raises `WorldError` when the disk refuses, `DataError` when it would be none."""
     members: dict[Any, bytes] = {
-        "embedder.onnx": exported.chosen.model.SerializeToString(),
+        "embedder.onnx": file_of(exported.chosen.model),
         "golden.npz": golden_bytes(golden_of(exported)),
     }
     if detector is not None:
-        members["detector.onnx"] = detector.chosen.model.SerializeToString()
+        members["detector.onnx"] = file_of(detector.chosen.model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_bundle(path, manifest_of(exported, name, now_s, detector), members, key)
@@ -136,13 +145,26 @@ def build_engines(
     with tempfile.TemporaryDirectory() as place:
         onnx = Path(place) / "network.onnx"
         for network, device in ((network, device) for network in networks for device in devices):
-            onnx.write_bytes(network.chosen.model.SerializeToString())
+            onnx.write_bytes(file_of(network.chosen.model))
             request = build.BuildRequest(onnx, folder, device, precision=network.chosen.precision, max_batch=MAX_BATCH)
             try:
                 made.append(build.build_engine(request, report).path)
             except (ModelError, StoreError) as error:
                 raise DataError(f"the bundle is written, an engine for {device} is not: {error}") from None
     return made
+
+
+def file_of(model: ModelProto) -> bytes:
+    """The ONNX file that ships, without what exporters leave in it about the machine: the source lines of nodes, and
+    properties that name a folder, such as Ultralytics' description with the data.yaml of the training."""
+    bare = type(model)()
+    bare.CopyFrom(model)
+    for part in (bare, bare.graph, *bare.graph.node):
+        part.ClearField("doc_string")
+        kept = [each for each in part.metadata_props if not FOLDER.search(each.value)]
+        del part.metadata_props[:]
+        part.metadata_props.extend(kept)
+    return bare.SerializeToString()
 
 
 def file_name(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import BundledModel, Calibration, Gate, Precision
+from edge_app.contract.bundle_manifest import BundledModel, Calibration, Gate, Judgement, Precision
 from trainer.data.records import spread
 from trainer.detector.frames import Frames, gather
 from trainer.detector.network import Detector, boxes_of, read_detector
@@ -26,6 +26,7 @@ from trainer.export import ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.quantize import Ranges, quantize
 from trainer.metrics.detection import Boxes, agreement, likeness, mean_average_precision, own_average_precision
+from trainer.models.licence import UNKNOWN
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -42,6 +43,7 @@ class Limits:
 
     map_loss: float = 1.0  # points, of mAP or of the own AP
     found_again: float = 0.95
+    boxes: int = 60  # of the float network; with fewer nothing is judged, as of an embedder's crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Comparison:
     mAP_float: float  # noqa: N815  in percent
     mAP: float  # noqa: N815
     labelled: bool  # else AP against the float network's own boxes, at IoU 0.5
+    boxes: int  # of the float network, that must be found again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +115,17 @@ class Bench:
         found, own = self._boxes(model, self.held), [each.above(SURE) for each in self.float_boxes]
         again = agreement(own, [each.above(WEAK) for each in found])
         if self.held.truth is not None:
-            return Comparison(again, self.float_mean, mean_average_precision(self.held.truth, found).mAP, True)
+            smaller = mean_average_precision(self.held.truth, found).mAP
+            return Comparison(again, self.float_mean, smaller, True, sum(map(len, own)))
         doubtful_too = [each.above(WEAK) for each in self.float_boxes]
-        return Comparison(again, 100.0, own_average_precision(doubtful_too, found, SURE), False)
+        smaller = own_average_precision(doubtful_too, found, SURE)
+        return Comparison(again, 100.0, smaller, False, sum(map(len, own)))
 
     def judge(self, precision: Precision, model: ModelProto) -> Candidate:
         comparison = self.compare(model)
         verdict = gates(comparison, self.limits, f"{precision}_")
-        return Candidate(precision=precision, model=model, gates=verdict, comparison=comparison)
+        about = judgement(comparison, len(self.held), self.limits)
+        return Candidate(precision=precision, model=model, gates=verdict, judgement=about, comparison=comparison)
 
     def quantize(self, ranges: Ranges) -> ModelProto:
         return quantize(self.plain, self.spare.pixels, ranges)
@@ -149,18 +155,29 @@ def gates(comparison: Comparison, limits: Limits, prefix: str = "") -> tuple[Gat
     )
 
 
-def open_bench(request: Request) -> Bench:
-    """The detector and its frames. `DataError` when either cannot be used."""
+def judgement(comparison: Comparison, frames: int, limits: Limits) -> Judgement:
+    """What the gate looked at, and whether that is enough."""
+    by = f"{frames:,} held-out frames with {comparison.boxes:,} sure boxes of the float network"
+    by += ", and their labels" if comparison.labelled else ", no labels"
+    enough = comparison.boxes >= limits.boxes
+    return Judgement(
+        pictures=frames, by=by if enough else f"{by}; at least {limits.boxes} boxes are needed", enough=enough
+    )
+
+
+def open_bench(request: Request, report: Report = lambda line: None) -> Bench:
+    """The detector and its frames; `report` is told what is passed over. `DataError` when either cannot be used."""
     detector = read_detector(request.path, request.description)
     manifest = detector.manifest
-    found = gather(request.frames, manifest.input, manifest.class_names, request.images, request.judges)
+    about = request.frames, manifest.input, manifest.class_names, request.images, request.judges
+    found = gather(*about, say=report)
     return Bench(detector, found.spare, found.held, request.limits)
 
 
 def export(request: Request, report: Report) -> ExportedDetector:
     """Everything but the file. `DataError` when the asked precision misses the gate."""
     ladder.check(request.precision)
-    bench = open_bench(request)
+    bench = open_bench(request, report)
     judge = "their labels" if bench.held.truth is not None else "the boxes of FP32, there are no labels"
     about = f"{len(bench.spare)} frames for ranges, {len(bench.held)} for the gate, judged by {judge}"
     report(f"detector with the head {bench.detector.manifest.head}: {about}")
@@ -181,12 +198,13 @@ def describe(pixels: NDArray[np.uint8], frames: Path) -> Calibration:
 
 def bundled(exported: ExportedDetector) -> BundledModel:
     """What the bundle's manifest says about it; the digest is filled in when the bundle is written."""
-    chosen = exported.chosen
+    chosen, described = exported.chosen, exported.source.manifest
     return BundledModel(
-        model=exported.source.manifest,
+        model=described.model_copy(update={"licence_note": described.licence_note or UNKNOWN}),
         precision=chosen.precision,
         precision_reason=exported.reason[:2000],
         gates=exported.gates,
+        judgement=chosen.judgement,
         float_layers=tuple(layer[:300] for layer in chosen.float_layers),
         sensitivity=chosen.sensitivity,
         calibration=exported.calibration,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from edge_app.contract.preprocess import InputSpec
 from trainer.data import layouts
-from trainer.data.cache import cached
+from trainer.data.cache import Cached, cached
+from trainer.data.images import said_of
 from trainer.data.records import Crops, FixedTest, Labelled, spread
+from trainer.data.summary import told
 from trainer.errors import DataError
 from trainer.evaluate import random_gallery
 from trainer.export.verify import Judges
@@ -28,25 +31,42 @@ class ExportCrops:
     spare: Crops  # for calibration
     spare_pixels: NDArray[np.uint8]  # (M, H, W, 3)
     held: NDArray[np.uint8]  # (N, H, W, 3)
+    held_crops: Crops  # (N,) their cameras, times and tracks
     truth: Truth  # (N,) of the held-out crops; identities −1 where nobody knows them
     query: NDArray[np.int64]  # rows of the held-out crops
     gallery: NDArray[np.int64]
     labelled: bool
 
 
-def gather(data: Path, layout: str | None, cache: Path, spec: InputSpec, limit: int) -> ExportCrops:
+def gather(
+    data: Path,
+    layout: str | None,
+    cache: Path,
+    spec: InputSpec,
+    limit: int,
+    *,
+    pattern: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> ExportCrops:
     """Calibration crops from the training part, at most `limit` held-out ones from the labelled test part; without one,
-    every fifth training crop is held out. `DataError` when there are too few crops."""
-    dataset, cache = layouts.read(data, layout), cache.expanduser()
+    every fifth track of the training part is held out, or every fifth crop where there are no tracks. `say` is told
+    what was found and what is left out. `DataError` when there are too few crops."""
+    dataset, cache = layouts.read(data, layout, pattern), cache.expanduser()
+    for line in told(dataset):
+        say(line)
     if dataset.test is None:
         if len(dataset.train) < 10:
-            raise DataError(f"{data} has {len(dataset.train)} crops; ranges and gate need at least 10, better 500")
-        rows = np.arange(len(dataset.train))
-        spare, held = dataset.train.take(rows % 5 != 0), dataset.train.take(rows[::5][spread(len(rows[::5]), limit)])
-        own = cached(held, spec, cache)
+            raise DataError(f"{data} has {len(dataset.train)} crops; ranges need at least 10, a gate that judges 300")
+        tracks = tracks_apart(dataset.train)
+        fifth = tracks % 5 == 0
+        held = dataset.train.take(np.isin(tracks, identities_within(tracks[fifth], tracks[fifth], limit)))
+        spare = dataset.train.take(~fifth)
+        own = _decoded(held, spec, cache, say)
         truth = Truth(np.full(len(own.crops), -1, np.int64), own.crops.cameras)
         everyone = np.arange(len(own.crops))
-        return _with_spare(spare, spec, cache, (own.pixels, truth, everyone, everyone, False))
+        calibration = _decoded(_few_of(spare), spec, cache, say)
+        held_out = own.pixels, own.crops, truth, everyone, everyone
+        return ExportCrops(calibration.crops, calibration.pixels, *held_out, False)
     if isinstance(dataset.test, FixedTest):
         query, gallery = dataset.test.query, dataset.test.gallery
         wanted = identities_within(np.concatenate([query.identities, gallery.identities]), query.identities, limit)
@@ -58,10 +78,20 @@ def gather(data: Path, layout: str | None, cache: Path, spec: InputSpec, limit: 
         both = both.take(np.isin(both.identities, identities_within(both.identities, both.identities, limit)))
         asks = np.ones(len(both), np.bool_)
         asks[random_gallery(both.identities, np.random.default_rng(0))] = False
-    own = cached(both.crops, spec, cache)
+    own = _decoded(both.crops, spec, cache, say)
     truth, asks = both.take(own.kept).truth, asks[own.kept]
     spare = dataset.train if len(dataset.train) else both.crops
-    return _with_spare(spare, spec, cache, (own.pixels, truth, np.flatnonzero(asks), np.flatnonzero(~asks), True))
+    calibration = _decoded(_few_of(spare), spec, cache, say)
+    held_out = own.pixels, own.crops, truth, np.flatnonzero(asks), np.flatnonzero(~asks)
+    return ExportCrops(calibration.crops, calibration.pixels, *held_out, True)
+
+
+def tracks_apart(crops: Crops) -> NDArray[np.int64]:
+    """(N,) int64: numbers 0, 1, … that crops of one track share; a crop of no track has its own, and so has every crop
+    where there are fewer than five of these."""
+    own = np.arange(len(crops)) + crops.tracklets.max(initial=-1) + 1
+    names, numbers = np.unique(np.where(crops.tracklets >= 0, crops.tracklets, own), return_inverse=True)
+    return numbers.astype(np.int64) if len(names) >= 5 else np.arange(len(crops))
 
 
 def judges(crops: ExportCrops, float_rows: NDArray[np.float32]) -> Judges | None:
@@ -104,14 +134,16 @@ def window(crops: Crops) -> tuple[float, float] | None:
     return (float(times.min()), float(times.max())) if len(times) else None
 
 
-def _with_spare(
-    spare: Crops,
-    spec: InputSpec,
-    cache: Path,
-    held: tuple[NDArray[np.uint8], Truth, NDArray[np.int64], NDArray[np.int64], bool],
-) -> ExportCrops:
-    calibration = cached(spare.take(spread(len(spare), LARGEST_CALIBRATION)), spec, cache)
-    return ExportCrops(calibration.crops, calibration.pixels, np.asarray(held[0]), *held[1:])
+def _few_of(spare: Crops) -> Crops:
+    """Those that are decoded to choose the calibration crops from."""
+    return spare.take(spread(len(spare), LARGEST_CALIBRATION))
+
+
+def _decoded(crops: Crops, spec: InputSpec, cache: Path, say: Callable[[str], None]) -> Cached:
+    found = cached(crops, spec, cache)
+    for line in said_of(found.bad):
+        say(line)
+    return found
 
 
 def _joined(first: Labelled, second: Labelled) -> Labelled:

@@ -8,7 +8,9 @@ middle and further off at the worst crop, so neither is best for all networks.
 `auto` does not take an INT8 file that is hardly smaller than FP16's. Weights halve; where the file does not, it is made
 of what stays float and of Q/DQ nodes around small layers, each of which keeps a runtime from fusing: risk, no gain.
 
-Nothing is chosen silently: what comes back carries the figures of every precision that was tried, and why this one won.
+Nothing is chosen silently: what comes back carries the figures of every precision that was tried, what they were
+measured on, and why this one won. What too little judged is not called judged: `auto` does not ship it, but FP32, which
+is the network as it was trained; a precision that was asked for ships and says so.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, get_args
 
-from edge_app.contract.bundle_manifest import Gate, Precision
+from edge_app.contract.bundle_manifest import Gate, Judgement, Precision
 from trainer.errors import ConfigurationError, DataError
 from trainer.export import sensitivity
 from trainer.export.quantize import Ranges
@@ -48,6 +50,11 @@ class Candidate:
     float_layers: tuple[str, ...] = ()
     sensitivity: dict[str, float] = field(default_factory=dict)
     remark: str = ""  # how it came to pass
+    judgement: Judgement | None = None  # what the gates are from; None where the bench does not say
+
+    @property
+    def judged(self) -> bool:
+        return self.judgement is None or self.judgement.enough
 
 
 AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
@@ -103,9 +110,12 @@ def settle(
             candidate = bench.judge(each, MADE[each](bench.plain))
         found += candidate.gates
         failed = failures(candidate.gates)
-        report(f"{each}: {failed or 'every gate passed'}{candidate.remark}")
+        report(f"{each}: {failed or _verdict(candidate)}{candidate.remark}")
         if failed:
             missed.append(f"{each} misses {failed}{candidate.remark}")
+            continue
+        if thrifty and not candidate.judged and each != "fp32":
+            missed.append(f"{each} is {_verdict(candidate)}")
             continue
         candidate = replace(candidate, model=with_int8_weights(candidate.model))
         if each == "int8" and thrifty and (small := _no_gain(candidate.model, bench.plain)):
@@ -113,7 +123,7 @@ def settle(
             missed.append(f"int8 passes{candidate.remark}, but {small}")
             spare = candidate
             continue
-        return Settled(candidate, "; ".join([*missed, f"{each} passes every gate{candidate.remark}"]), tuple(found))
+        return Settled(candidate, "; ".join([*missed, _why(candidate, thrifty)]), tuple(found))
     if spare is not None:
         return Settled(spare, "; ".join([*missed, "int8 is still better than fp32"]), tuple(found))
     raise DataError(f"{name}: {'; '.join(missed)}; export with --precision auto, which ships what passes")
@@ -125,7 +135,7 @@ def _int8(bench: Bench[AnyCandidate], budget: float, report: Report, thrifty: bo
     wholes: list[AnyCandidate] = []
     for ranges, remark in RANGES.items():
         whole = replace(bench.judge("int8", bench.quantize(ranges)), remark=remark)
-        if not (failed := failures(whole.gates)):
+        if not (failed := failures(whole.gates)) or (thrifty and not whole.judged):
             return whole
         if thrifty and (small := _no_gain(with_int8_weights(whole.model), bench.plain)):
             return replace(whole, remark=f"{remark}, and {small}")
@@ -148,13 +158,17 @@ def _with_layers_left_out(
     """The first that passes with some layers left out; else the one that passes most, among them all."""
     report(f"int8{whole.remark}: looking for the layers to leave out")
     begin = time.monotonic()
-    cost = sensitivity.costs(whole.model, bench.loss)
+    cost = sensitivity.costs(whole.model, bench.loss, report)
     report(f"the cost of each of {len(cost)} layers, in {time.monotonic() - begin:.0f} s")
     judged: list[AnyCandidate] = []
+    most, begin = sensitivity.most_trials(len(cost), budget), time.monotonic()
 
     def passes(model: ModelProto) -> bool:
         judged.append(bench.judge("int8", model))
-        return not failures(judged[-1].gates)
+        failed = failures(judged[-1].gates)
+        left = sensitivity.time_left(time.monotonic() - begin, len(judged), most)
+        report(f"try {len(judged)} of at most {most}: {failed or 'every gate passed'}; {left} at most")
+        return not failed
 
     trial = sensitivity.search(whole.model, cost, passes, budget)
     if trial is None:
@@ -165,6 +179,23 @@ def _with_layers_left_out(
     remark = f"{whole.remark or ' with'}{' and' * bool(whole.remark)} {left_out}"
     remark += f" (with every layer it misses {failures(whole.gates)})"
     return replace(best, float_layers=trial.float_layers, sensitivity=cost, remark=remark)
+
+
+def _verdict(candidate: Candidate) -> str:
+    """Of a candidate that missed no gate."""
+    by = "" if candidate.judgement is None else candidate.judgement.by
+    if not candidate.judged:
+        return f"not judged: {by}"
+    return "every gate passed" + f", judged by {by}" * bool(by)
+
+
+def _why(candidate: Candidate, thrifty: bool) -> str:
+    """Why the candidate that missed no gate ships."""
+    if candidate.judged:
+        by = "" if candidate.judgement is None else f", judged by {candidate.judgement.by}"
+        return f"{candidate.precision} passes every gate{candidate.remark}{by}"
+    what = "the network as it was trained" if candidate.precision == "fp32" else "what was asked for"
+    return f"{candidate.precision} is {what}{candidate.remark}, {_verdict(candidate)}"
 
 
 def _passed(candidate: Candidate) -> int:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.contract.bundle_manifest import Calibration, Gate, Precision
+from edge_app.contract.bundle_manifest import Calibration, Gate, Precision, Similarities
 from trainer import checkpoint
 from trainer.data.records import spread
 from trainer.export import held_out, ladder, sensitivity
 from trainer.export.ladder import Report
 from trainer.export.onnx import check_against_torch, to_onnx
 from trainer.export.quantize import Ranges, choose, describe, quantize
-from trainer.export.verify import Comparison, Judges, Limits, compare, gates
+from trainer.export.similarities import certain_similarities
+from trainer.export.verify import Comparison, Judges, Limits, compare, gates, judgement
 from trainer.onnx_graph.session import rows_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Request:
     crops: int = 2000  # held out for the gate
     budget: float = sensitivity.BUDGET  # share of the layers that may be left out of INT8
     limits: Limits = field(default_factory=Limits)
+    pattern: str | None = None  # of the names in a plain folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Exported:
     pixels: NDArray[np.uint8]  # (N, H, W, 3) held-out crops, in the network's channel order
     calibration: Calibration | None
     times_s: tuple[float, float] | None  # capture times of the first and last training crop
+    similarities: Similarities
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,10 @@ class Bench:
         rows = rows_of(model, self.held)
         comparison = compare(self.float_rows, rows, self.judges, self.limits)
         verdict = gates(comparison, self.limits, f"{precision}_")
-        return Candidate(precision=precision, model=model, gates=verdict, rows=rows, comparison=comparison)
+        about = judgement(comparison, self.limits)
+        return Candidate(
+            precision=precision, model=model, gates=verdict, judgement=about, rows=rows, comparison=comparison
+        )
 
     def quantize(self, ranges: Ranges) -> ModelProto:
         return quantize(self.plain, self.calibration, ranges)
@@ -102,7 +108,8 @@ def export(request: Request, report: Report) -> Exported:
     """Everything but the file. `DataError` when the asked precision misses the gate."""
     ladder.check(request.precision)
     source = checkpoint.load_model(request.model)
-    crops = held_out.gather(request.data, request.layout, request.cache, source.spec, request.crops)
+    place = request.data, request.layout, request.cache
+    crops = held_out.gather(*place, source.spec, request.crops, pattern=request.pattern, say=report)
     plain = to_onnx(source)
     difference = check_against_torch(source, plain, crops.held[:8])
     report(f"ONNX: {len(plain.graph.node)} nodes, differs from torch by at most {difference:.1e}")
@@ -123,4 +130,5 @@ def export(request: Request, report: Report) -> Exported:
         crops.held,
         calibration if found.chosen.precision == "int8" else None,
         held_out.window(crops.spare),
+        certain_similarities(crops.held_crops, found.chosen.rows),
     )

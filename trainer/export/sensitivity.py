@@ -9,6 +9,7 @@ from calibration data; only its length is chosen on the data of the gate, among 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 BUDGET = 0.3  # of the quantized layers may be left out; beyond, FP16 is the better choice
+TOLD_S = 10.0  # between two lines about the time left
 FEW = 12  # lengths that are all tried; the lowest cosine of a network of few layers goes up and down with each of them
 
 
@@ -28,10 +30,37 @@ class Trial(NamedTuple):
     float_layers: tuple[str, ...]
 
 
-def costs(quantized: ModelProto, loss: Callable[[ModelProto], float]) -> dict[str, float]:
-    """Layer → what `loss` says when it alone is quantized. As many runs as layers."""
+def costs(
+    quantized: ModelProto,
+    loss: Callable[[ModelProto], float],
+    report: Callable[[str], None] = lambda line: None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> dict[str, float]:
+    """Layer → what `loss` says when it alone is quantized. As many runs as layers; `report` hears how long it takes."""
     layers = quantized_layers(quantized)
-    return {layer: loss(unquantized(quantized, set(layers) - {layer})) for layer in layers}
+    found: dict[str, float] = {}
+    begin = told = monotonic()
+    for done, layer in enumerate(layers, start=1):
+        found[layer] = loss(unquantized(quantized, set(layers) - {layer}))
+        now = monotonic()
+        if now - told >= TOLD_S and done < len(layers):
+            report(f"layer {done} of {len(layers)}, {time_left(now - begin, done, len(layers))}")
+            told = now
+    return found
+
+
+def most_trials(layers: int, budget: float) -> int:
+    """How many networks `search` tries at most."""
+    limit = int(budget * layers)
+    return (
+        limit if limit <= FEW else limit.bit_length() + 4
+    )  # powers of two, the limit, and three halvings to an eighth
+
+
+def time_left(spent_s: float, done: int, total: int) -> str:
+    """In words, when all take as long as those that are done."""
+    left_s = spent_s / done * (total - done)
+    return f"about {left_s:.0f} s left" if left_s < 100 else f"about {left_s / 60:.0f} min left"
 
 
 def search(

@@ -106,13 +106,14 @@ class Gracl:
         inter, intra = inter_relations(rows, labels), intra_relations(rows, labels)
         far_out, far_in = lowest(inter, labels), lowest(intra, labels, settings.guard)
         self.inter, self.intra = self._memory(rows[far_out]), self._memory(rows[far_in])
-        density = DbscanSettings(eps=result.eps, min_samples=settings.labels.clustering.dbscan.min_samples)
-        core = core_crops(result.graph, density)[members[far_in.cpu().numpy()]]
         facts = {
-            "intra_proxies_not_core": float(1 - core.mean()),
             "intra_proxies_relation": float(intra[far_in].mean()),
             "inter_proxies_relation": float(inter[far_out].mean()),
         }
+        if not settings.labels.tracks:  # DBSCAN alone knows cores
+            density = DbscanSettings(eps=result.eps, min_samples=settings.labels.clustering.dbscan.min_samples)
+            core = core_crops(result.graph, density)[members[far_in.cpu().numpy()]]
+            facts["intra_proxies_not_core"] = float(1 - core.mean())
         generator = np.random.default_rng((self.seed, epoch))
         batches = plan_batches(result.labels, self.crops.cameras, settings.sampler, generator)
         return Epoch(result.labels, batches, {**facts_of(result), **facts})

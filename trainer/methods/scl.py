@@ -52,7 +52,7 @@ RANKED_AT_ONCE = 64  # crops whose (n, N) distances exist at a time
 
 
 class SclSettings(Settings):
-    """SCL, with the values of the authors' runs."""
+    """SCL, with the values of the authors' runs; their gradient is `writeback: faithful`."""
 
     name: Literal["scl"] = "scl"
     temperature: float = Field(default=0.1, gt=0)

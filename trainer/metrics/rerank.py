@@ -17,7 +17,8 @@ from pydantic import Field
 
 from trainer.clustering import kernels
 from trainer.clustering.jaccard import Rows, encode, expand_queries, half_width
-from trainer.clustering.knn import NeighbourSettings, check_features, exact_search, nearest
+from trainer.clustering.knn import NeighbourSettings, check_features, nearest
+from trainer.clustering.search import exact_search
 from trainer.errors import DataError
 from trainer.metrics.retrieval import QUERY_BLOCK, squared_distances
 from trainer.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_app.contract.bundle import ModelBundle, read_bundle
-from edge_app.contract.bundle_manifest import BundledModel
+from edge_app.contract.bundle_manifest import BundledModel, Similarities
 from edge_app.contract.errors import BundleError
 from edge_app.contract.signature import read_public_key
 from trainer.errors import DataError
@@ -43,6 +43,8 @@ def lines(bundle: ModelBundle) -> list[str]:
     if made.threshold_false_match_rate is not None:
         rate = made.threshold_false_match_rate
         found.append(f"match threshold: moves by {made.threshold_shift:+.4f} at a false-match rate of {rate:g}")
+    if made.similarities is not None:
+        found += _similarities(made.similarities)
     return found
 
 
@@ -75,7 +77,7 @@ def _facts(model: BundledModel) -> dict[str, str]:
     facts["layers left out"] = str(len(model.float_layers))
     if model.calibration is not None:
         facts["calibration"] = f"{model.calibration.images} pictures"
-    return {**facts, "because": model.precision_reason}
+    return {**facts, "because": model.precision_reason, "terms": model.model.licence_note or "not said"}
 
 
 def _model(name: str, model: BundledModel) -> list[str]:
@@ -83,6 +85,8 @@ def _model(name: str, model: BundledModel) -> list[str]:
     found = [
         f"{name}: {model.precision}, because {model.precision_reason}",
         f"  version {model.model.version}, input {size.width_px}×{size.height_px} {size.channel_order}",
+        f"  terms: {model.model.licence_note or 'not said'}",
+        *_judged(model),
         *(f"  {gate.name}: {_verdict(gate.value, gate.limit, gate.passed)}" for gate in model.gates),
     ]
     if model.calibration is not None:
@@ -93,6 +97,24 @@ def _model(name: str, model: BundledModel) -> list[str]:
     for layer in sorted(model.sensitivity, key=lambda layer: -model.sensitivity[layer])[:WORST]:
         found.append(f"  alone in INT8, {layer} costs {model.sensitivity[layer]:.2e}")
     return found
+
+
+def _judged(model: BundledModel) -> list[str]:
+    """What the gate looked at, where the bundle says it."""
+    if model.judgement is None:
+        return []
+    return [f"  {'judged by' if model.judgement.enough else 'not judged:'} {model.judgement.by}"]
+
+
+def _similarities(measured: Similarities) -> list[str]:
+    pairs = {"of one track": measured.genuine, "of two at once": measured.impostor}
+    found = [
+        f"similarity {name}: {one.mean:.3f} ± {one.std:.3f}, 1 % below {one.p01:.3f}, 1 % above {one.p99:.3f}, "
+        f"{one.pairs} pairs"
+        for name, one in pairs.items()
+        if one is not None
+    ]
+    return [*found, f"similarity: {measured.not_known}"] if measured.not_known else found
 
 
 def _verdict(value: float, limit: float, passed: bool) -> str:

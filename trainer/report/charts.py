@@ -20,25 +20,32 @@ Lines = list[dict[str, Any]]
 
 
 def curves(path: Path, epochs: Lines, steps: Lines, tests: Lines) -> None:
-    """Losses, clusters, label-free quality and test scores over the steps, from the run's log."""
+    """Losses, clusters, label-free quality and test scores over the steps, from the run's log. What it does not hold
+    has no panel; no file where it holds nothing."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7.4), layout="constrained", facecolor="white")
-    losses, clusters, quality, scores = figure.subplots(2, 2).ravel()
-    for colour, name in zip(COLOURS, sorted({key for line in steps for key in line} - NOT_LOSSES), strict=False):
-        places, values = _points(steps, name)
-        losses.plot(places, values, color=colour, alpha=0.25, linewidth=1)
-        losses.plot(places, _running_mean(values, SMOOTHED), color=colour, linewidth=2, label=name)
-    _plot(clusters, epochs, {"clusters": "clusters", "proxies": "proxies (cluster × camera)"})
-    _plot(
-        quality,
-        epochs,
-        {"silhouette": "silhouette", "outlier_share": "outliers", "one_camera_share": "clusters of one camera"},
-    )
-    _plot(scores, tests, {"mAP": "mAP", "R1": "R1", "mINP": "mINP"})
-    titles = ("Losses", "Clusters", "Quality of the clusters, without labels", "Test set, %: for the log only")
-    for axes, title in zip((losses, clusters, quality, scores), titles, strict=True):
+    losses = {name: name for name in sorted({key for line in steps for key in line} - NOT_LOSSES)}
+    quality = {"silhouette": "silhouette", "outlier_share": "outliers", "one_camera_share": "clusters of one camera"}
+    panels = [
+        ("Losses", steps, losses),
+        ("Clusters", epochs, {"clusters": "clusters", "proxies": "proxies (cluster × camera)"}),
+        ("Quality of the clusters, without labels", epochs, quality),
+        ("Test set, %: for the log only", tests, {"mAP": "mAP", "R1": "R1", "mINP": "mINP"}),
+    ]
+    panels = [panel for panel in panels if any(_points(panel[1], name)[0] for name in panel[2])]
+    if not panels:
+        return
+    rows, columns = -(-len(panels) // 2), min(2, len(panels))
+    figure = Figure(figsize=(6 * columns, 3.7 * rows), layout="constrained", facecolor="white")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, lines, names) in zip(places, panels, strict=False):
+        if lines is steps:
+            _plot_noisy(axes, lines, names)
+        else:
+            _plot(axes, lines, names)
         _dress(axes, title)
+    for axes in places[len(panels) :]:
+        axes.set_visible(False)
     _save(figure, path)
 
 
@@ -141,6 +148,14 @@ def _plot(axes: Any, lines: Lines, names: dict[str, str]) -> None:
         places, values = _points(lines, name)
         if len(places):
             axes.plot(places, values, color=colour, linewidth=2, marker="o", markersize=4, label=text)
+
+
+def _plot_noisy(axes: Any, lines: Lines, names: dict[str, str]) -> None:
+    """Every value faintly, their running mean strongly."""
+    for colour, (name, text) in zip(COLOURS, names.items(), strict=False):
+        places, values = _points(lines, name)
+        axes.plot(places, values, color=colour, alpha=0.25, linewidth=1)
+        axes.plot(places, _running_mean(values, SMOOTHED), color=colour, linewidth=2, label=text)
 
 
 def _points(lines: Lines, name: str) -> tuple[list[int], NDArray[np.float64]]:

@@ -1,5 +1,5 @@
-"""The contract as documents, made from the models: one JSON Schema per message and one of a bundle's manifest, an
-AsyncAPI document, golden samples.
+"""The contract as documents, made from the models: one JSON Schema per message, of a bundle's manifest and of a
+crop's record, an AsyncAPI document, golden samples.
 
 `python -m edge_app.contract.schemas` writes them beside this file; a test says when they are out of date.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_app.contract.bundle_manifest import BundleManifest
+from edge_app.contract.crop import CropRecord
 from edge_app.contract.envelope import SLUG_PATTERN
 from edge_app.contract.samples import SITE, golden_samples
 from edge_app.contract.topics import PAYLOAD_LIMIT_BYTES, PLACEHOLDERS, ROOT, RULES, Rule, encode, topic_of
@@ -34,6 +35,12 @@ def bundle_schema() -> dict[str, Any]:
     """What `manifest.json` of a bundle holds. Unknown fields are allowed beside those that describe a network."""
     schema = BundleManifest.model_json_schema(by_alias=True, mode="serialization")
     return {"$schema": _DIALECT, "$id": "https://crosslane.invalid/bundle/1.schema.json", **schema}
+
+
+def crop_schema() -> dict[str, Any]:
+    """What a crop's `.json` in a shard holds."""
+    schema = CropRecord.model_json_schema(mode="serialization")
+    return {"$schema": _DIALECT, "$id": "https://crosslane.invalid/crop/1.schema.json", **schema}
 
 
 def _operation_bindings(rules: list[Rule]) -> dict[str, Any]:
@@ -101,6 +108,7 @@ def documents() -> dict[str, str]:
     """File name → content of every generated file in this folder."""
     files = {f"{kind}.schema.json": _text(json_schema(kind)) for kind in _names()}
     files["bundle.schema.json"] = _text(bundle_schema())
+    files["crop.schema.json"] = _text(crop_schema())
     files["asyncapi.json"] = _text(asyncapi())
     samples = {
         kind: {"topic": topic_of(message, SITE), "payload": json.loads(encode(message))}

@@ -17,14 +17,15 @@ import yaml
 from edge_app import app
 from edge_app.config import parse
 from edge_app.errors import SourceError
+from edge_app.health.health import Health
 from edge_app.sources import check_source, open_source
 from edge_app.sources.cameras import Cameras
 from edge_app.sources.settings import CameraSettings
 from tests.benchmarks.endurance_cameras import INPUT
 from tests.benchmarks.fault_case import Case
 from tests.edge_app.sources.conftest import Yard, frame_of, write_video
-from tests.edge_app.sources.test_live import Fast, Hurried
-from tests.edge_app.sources.test_video import damaged, turned_clip
+from tests.edge_app.sources.live_cameras import Fast, Hurried
+from tests.edge_app.sources.made_up_clips import damaged, turned_clip
 from tests.integration.odd_cameras import OddCamera
 from tests.tiny_onnx import TinyOnnx
 
@@ -98,13 +99,14 @@ def news(_: Path) -> tuple[str, bool]:
     sources = [CameraSettings(id=name, source=f"rtsp://{name}.invalid/1") for name in yard.scripts]
     cameras = Cameras(sources, "live", yard.open, clock=clock, rng=Hurried(clock.factor))
     stop, said = threading.Event(), {name: [] for name in yard.scripts}
+    health = Health(list(yard.scripts), monotonic=clock.monotonic)
     thread = threading.Thread(target=lambda: [None for _ in cameras.ticks(stop)], daemon=True)
     thread.start()
     began_s = clock.monotonic()
     while clock.monotonic() - began_s < 1200:
         for name, status in cameras.states().items():
-            if said[name][-1:] != [(status.state, status.reason)]:
-                said[name].append((status.state, status.reason))
+            if health.see(name, (status.state, status.reason), status):
+                said[name].append(health.cameras[name].reason)
         time.sleep(0.5 / clock.factor)
     falls = cameras.states()["freezing"].falls
     stop.set()

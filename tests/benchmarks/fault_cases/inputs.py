@@ -172,6 +172,30 @@ def refused_once(folder: Path) -> tuple[str, bool]:
     return f"said {times} times, left behind: {', '.join(left) or 'nothing'}", times == 1 and not left
 
 
+def other_classes(folder: Path) -> tuple[str, bool]:
+    import onnx
+
+    path = site(folder)
+    raw = yaml.safe_load(path.read_text())
+    model = onnx.load(folder / raw["detector"]["path"])
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "names", "{0: 'person', 1: 'car'}"
+    onnx.save(model, folder / raw["detector"]["path"])
+    raw["detector"]["class_names"] = ["car", "person"]
+    path.write_text(yaml.safe_dump(raw))
+    code, said, _ = edge_app("check", "--config", path)
+    return last_line(said), code == 65 and "'person' in the model file" in said
+
+
+def parked(_: Path) -> tuple[str, bool]:
+    """The real perception, on a detector and an embedder that see a car for 9 s of every 12."""
+    from tests.edge_app.perception.test_hidden import PLACE, WHITE, Street
+
+    street = Street([(12.0 * k, 12.0 * k + 9.0, PLACE, "white") for k in range(10)], {"white": WHITE})
+    found = len(street.watched(120.0))
+    return f"{found} passage{'s' if found > 1 else ''}", found == 1
+
+
 def empty_area(folder: Path) -> tuple[str, bool]:
     camera = {"id": "gate", "source": "sim://town/gate?seconds=4", "area": [[0.5, 0.5]] * 3}
     code, said, _ = edge_app("check", "--config", site(folder, cameras=[camera]))
@@ -204,6 +228,9 @@ CASES = [
          one_bad_crop),
     Case("F23", "A detector that gives boxes in fractions of the picture",
          "no boxes, exit 0, and not a word", fractions),
+    Case("F23", "A model file that calls its classes otherwise than the configuration",
+         "was accepted: its cars were persons", other_classes),
+    Case("F24", "A parked car that is hidden ten times", "10 tracklets, 10 newcomers", parked),
     Case("E15", "A bundle of an older serial", "serial 3 ran after serial 7", older),
     Case("E15", "A bundle whose embeddings are all equal", "was accepted: its golden crops came out so", collapsed),
     Case("E15", "A model with a loop that never ends", "the start hung for ever", endless),

@@ -72,7 +72,7 @@ def test_a_whole_state_loads_as_it_was() -> None:
     assert {key: value for key, value in codec.changes(State(), loaded).items() if value} == parts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_any_byte_changed_or_missing_is_noticed_and_costs_one_value(data: st.DataObject) -> None:
     parts = dict(played()[2])
@@ -87,7 +87,7 @@ def test_any_byte_changed_or_missing_is_noticed_and_costs_one_value(data: st.Dat
     assert set(stored.unreadable) == {key}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_any_other_json_in_its_place_even_sealed(data: st.DataObject) -> None:
     """As another release, or somebody with an editor, may have written it."""
@@ -100,7 +100,7 @@ def test_any_other_json_in_its_place_even_sealed(data: st.DataObject) -> None:
     assert key in stored.unreadable or key == codec.COUNTERS
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_field_of_a_sealed_value_missing_or_replaced(data: st.DataObject) -> None:
     """The node starts and goes on; a value that lacks a field that it needs is set aside, one with a field more not."""

@@ -39,6 +39,7 @@ def stored(state: State) -> State:
 def test_a_match_that_is_sure_at_once_waited_for_evidence() -> None:
     facts = Run(rules(AB)).until(60, seen_at("1", "a", 5, 10), seen_at("2", "b", 20, 25))
     assert said(facts)[-1] == ("confirmed", "evidence")
+    assert facts[-1].similarity == pytest.approx(1.0)  # the same look twice
 
 
 def test_a_match_that_was_sure_before_waited_for_open_tracks() -> None:

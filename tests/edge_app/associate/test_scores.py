@@ -2,47 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_world import DIMENSION, look
 
 from edge_app.associate import scores
 from edge_app.associate.settings import SimilarityPrior
-from edge_app.associate.state import CameraMean
 
 PRIOR = SimilarityPrior()
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def test_similarity_ignores_one_bad_view() -> None:
-    good = unit(look(1) + 0.02 * np.random.default_rng(0).normal(size=(6, DIMENSION)))
-    with_bad = np.concatenate([good, look(2)[None]])
-    assert scores.similarity(good, with_bad) == pytest.approx(scores.similarity(good, good), abs=0.02)
-
-
-def test_debias_removes_what_a_camera_adds() -> None:
-    rng = np.random.default_rng(3)
-    vehicles = unit(rng.normal(size=(200, DIMENSION)))
-    cast = 0.8 * look(5)
-    models = {}
-    for name, shift in (("plain", 0.0 * cast), ("tinted", cast)):
-        model = CameraMean(name, "v1", np.zeros(DIMENSION, np.float32), 0.0)
-        for row in vehicles:
-            model = scores.learn_camera(model, unit((row + shift)[None]))
-        models[name] = model
-    site_mean = np.mean([model.mean for model in models.values()], axis=0)
-    plain, tinted = unit(vehicles[:1]), unit(vehicles[:1] + cast)
-    before = scores.similarity(plain, tinted)
-    after = scores.similarity(
-        scores.debias(plain, models["plain"], site_mean), scores.debias(tinted, models["tinted"], site_mean)
-    )
-    assert after > before + 0.05
-
-
-def test_a_new_camera_is_not_corrected() -> None:
-    model = CameraMean("a", "v1", look(1), 0.0)
-    np.testing.assert_allclose(scores.debias(look(2)[None], model, look(3)), look(2)[None], atol=1e-6)
 
 
 def test_evidence_rises_with_similarity_and_is_bounded() -> None:

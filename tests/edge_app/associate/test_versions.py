@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from tiny_world import DIMENSION, link, look, rules, seen_by, stream, tracklet
 
-from edge_app.associate import codec, online, scores
+from edge_app.associate import codec, online
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact, Match
 from edge_app.associate.gallery import ALL_PAIRS, VERSIONS_KEPT
 from edge_app.associate.state import Proxy, State, version_key
+from edge_app.contract import similarity
 from edge_app.store.parts import Parts
 from edge_app.types import Tracklet
 
@@ -57,8 +58,8 @@ def confirmed(facts: list[Fact]) -> list[Match]:
 )
 def test_what_can_be_compared(left: tuple, right: tuple, expected: bool) -> None:
     one, other = (Proxy("t", "a", version, np.ones((rows, size), np.float32)) for version, rows, size in (left, right))
-    assert scores.comparable(one, other) is expected
-    assert scores.comparable(other, one) is expected
+    assert similarity.comparable(one, other) is expected
+    assert similarity.comparable(other, one) is expected
 
 
 @pytest.mark.parametrize("dimension", [DIMENSION, 16], ids=["of one dimension", "of another dimension"])
@@ -148,8 +149,8 @@ def test_what_old_versions_learned_is_forgotten_and_bounded() -> None:
 
 
 def test_nothing_else_compares_embeddings() -> None:
-    """Every product of two sets of embeddings in the association is behind `comparable`."""
+    """The association compares embeddings in one place, behind `comparable`; what a similarity is has one owner."""
     room = Path(online.__file__).parent
-    found = {path.name: path.read_text().count("scores.similarity(") for path in room.glob("*.py")}
+    found = {path.name: path.read_text().count("looks.similarity(") for path in room.glob("*.py")}
     assert {name: count for name, count in found.items() if count} == {"gallery.py": 1}
-    assert not [path.name for path in room.glob("*.py") if ".T)" in path.read_text() and path.name != "scores.py"]
+    assert not [path.name for path in room.glob("*.py") if ".T)" in path.read_text()]

@@ -92,9 +92,9 @@ def test_truncated_at_every_per_cent(sound: Path) -> None:
 
 
 def test_one_flipped_bit_anywhere(sound: Path) -> None:
-    """Every byte of both headers, the signature and the paddings; every 23rd of the rest."""
+    """Every byte of both headers, the signature and the paddings; every 97th of the rest."""
     whole = sound.read_bytes()
-    places = {*range(0, len(whole), 23), *range(2 * BLOCK_BYTES), *range(len(whole) - len(END) - 600, len(whole))}
+    places = {*range(0, len(whole), 97), *range(2 * BLOCK_BYTES), *range(len(whole) - len(END) - 600, len(whole))}
     for place in sorted(places):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
@@ -285,7 +285,7 @@ def test_keys_are_pem_files(tmp_path: Path) -> None:
         read_public_key(tmp_path / "none.pub")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_mutants_are_refused_and_crash_nothing(mutants: Mutants, seed: int) -> None:
     assert mutants.try_one(seed) in ("refused", "read")

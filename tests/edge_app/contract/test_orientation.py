@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edge_app.contract.orientation import Orientation, orientation
+from edge_app.contract.orientation import Orientation, of_exif, orientation, quarter_turned
 
 ONE = 1 << 16
 PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)  # (2, 3, 3)
@@ -52,3 +52,32 @@ def test_an_odd_angle_is_the_nearest_quarter_turn():
 )
 def test_pixels_are_made_square_by_enlarging(aspect, size):
     assert orientation(None, aspect).square(160, 90) == size
+
+
+SIDES = {1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left"} | {  # EXIF 2.3, 4.6.4 A, tag 274
+    5: "left top",
+    6: "right top",
+    7: "right bottom",
+    8: "left bottom",
+}
+
+
+@pytest.mark.parametrize("number", SIDES)
+def test_exif_says_on_which_side_the_first_row_and_column_are_seen(number):
+    stored = np.zeros((4, 6), np.uint8)
+    stored[0], stored[1:, 0] = 1, 2
+    seen = of_exif(number).turned(stored)
+    sides = {"top": seen[0], "bottom": seen[-1], "left": seen[:, 0], "right": seen[:, -1]}
+    row, column = SIDES[number].split()
+    assert (sides[row] == 1).all()
+    assert np.bincount(sides[column]).tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize("number", [None, 0, 1, 9, 65535])
+def test_exif_without_a_meaning_leaves_the_picture(number):
+    assert of_exif(number) == Orientation()
+
+
+@pytest.mark.parametrize(("degrees", "number"), [(0, 1), (90, 8), (-90, 6), (180, 3), (-180, 3), (88, 8)])
+def test_an_angle_alone_is_a_quarter_turn_to_the_left(degrees, number):
+    assert orientation(quarter_turned(degrees)) == of_exif(number)

@@ -1,87 +1,13 @@
-"""Aggregates: numbers of tiny worlds by hand, corrections with higher revisions, silence of dead cameras, restarts."""
+"""Aggregates: numbers of tiny worlds by hand, corrections with higher revisions, restarts."""
 
-import json
 import random
 
-import numpy as np
 import pytest
+from counted_world import CAMERAS, LETTERHEAD, LINKS, SETTINGS, START_S, World, match, of, retract, tracklet, unmatched
 
-from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched
-from edge_app.associate.settings import LinkSettings, TransitSettings
 from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
-from edge_app.contract.envelope import uuid7
 from edge_app.contract.topics import encode, topic_of
-from edge_app.delivery.aggregate import Aggregates, AggregateSettings
 from edge_app.delivery.counting import MOST_FLOWS, Counted, flow
-from edge_app.delivery.outgoing import Letterhead
-from edge_app.store.parts import Parts, unsealed
-from edge_app.store.upgrade import upgraded
-from edge_app.types import Tracklet
-
-LETTERHEAD = Letterhead("demo", "edge-1", "1")
-CAMERAS = ("a", "b", "c")
-LINKS = tuple(
-    LinkSettings(from_camera=one, to_camera=other, transit=TransitSettings(min_s=1, max_s=40))
-    for one, other in (("a", "b"), ("b", "c"), ("a", "c"))
-)
-SETTINGS = AggregateSettings(interval_s=60, settle_s=10, republish_s=1, keep_s=600)
-START_S = 1_700_000_040.0  # a multiple of 60
-
-
-def tracklet(name, entry_s, exit_s, class_name="car", zones=("left", "right")):
-    return Tracklet(
-        f"n/{name}", "n", name[0], class_name, START_S + entry_s, START_S + exit_s, 0.1, *zones, 0.0,
-        np.zeros((0, 4), np.float32), np.zeros(0, np.float32), "v1", np.zeros(0), np.zeros((0, 4), np.float32),
-    )  # fmt: skip
-
-
-def match(from_name, to_name, at_s=0.0, state="confirmed"):
-    return Match(
-        uuid7(at_s, f"{from_name}{to_name}".encode()), at_s, state, "g", f"{from_name[0]}--{to_name[0]}",
-        End(from_name[0], f"n/{from_name}", 0.0), End(to_name[0], f"n/{to_name}", 0.0),
-        "car", 1.0, 0.9, 1.0, None, 1.0, None, "v1",
-    )  # fmt: skip
-
-
-def unmatched(name):
-    return Unmatched(uuid7(0, name.encode()), 0.0, "g", End(name[0], f"n/{name}", 0.0), "car", 0.9, 1.0)
-
-
-def retract(to_name, from_name=None):
-    links = (EffectiveLink(f"n/{to_name}", from_name and f"n/{from_name}", "g"),)
-    return Revision(uuid7(0, to_name.encode()), 0.0, "retract", (), "better", links)
-
-
-class World:
-    """Aggregates under a clock that ticks once a second."""
-
-    def __init__(self, cameras=CAMERAS, settings=SETTINGS):
-        self.parts: dict[str, bytes] = {}
-        self.settings, self.now_s, self.said = settings, START_S, []
-        self.delivering = set(cameras)
-        self.aggregates = Aggregates(settings, CAMERAS, LINKS)
-
-    def restart(self):
-        self.aggregates = Aggregates(self.settings, CAMERAS, LINKS, Parts(self.parts))
-
-    def run(self, until_s, tracklets=(), facts=()):
-        said = []
-        while self.now_s < START_S + until_s:
-            self.now_s += 1
-            self.aggregates.update(tracklets, facts, self.delivering, self.now_s)
-            tracklets, facts = (), ()
-            said += self.aggregates.due(LETTERHEAD, self.now_s, self.now_s)
-            for key, value in self.aggregates.take_changes().items():
-                if value is None:
-                    self.parts.pop(key, None)
-                else:
-                    self.parts[key] = value
-        self.said += said
-        return said
-
-
-def of(said, model, start_s=0.0):
-    return [message for message in said if isinstance(message, model) and message.interval_start_s == START_S + start_s]
 
 
 def test_one_interval_by_hand(validate):
@@ -123,96 +49,6 @@ def test_a_quiet_interval_is_a_zero_and_is_said_once():
         ("c", (), 1),
     ]
     assert of(said, TravelTime, 60)[0].match_rate is None
-
-
-def test_a_dead_camera_publishes_nothing():
-    world = World(cameras=("a", "b"))
-    said = world.run(200, [tracklet("a1", 70, 80), tracklet("c1", 90, 95)])
-    assert {message.camera for message in said if isinstance(message, Flow)} == {"a", "b"}
-    assert {message.link for message in said if isinstance(message, TravelTime)} == {"a--b"}
-    assert {message.missing_cameras for message in said if isinstance(message, OriginDestination)} == {("c",)}
-    world = World(cameras=())
-    said = world.run(300, [tracklet("a1", 70, 80)])
-    assert {type(message) for message in said} == {OriginDestination}
-    assert {(message.pairs, message.missing_cameras) for message in said} == {((), CAMERAS)}
-
-
-def test_half_an_interval_is_not_an_interval():
-    world = World()
-    world.run(30)
-    world.delivering = {"b", "c"}
-    said = world.run(130)
-    assert {message.camera for message in of(said, Flow)} == {"b", "c"}
-
-
-def test_a_kill_costs_no_more_coverage_than_its_last_step():
-    """Intervals of ten seconds, a kill and a start in the middle of each: every one of them is said."""
-    settings = SETTINGS.model_copy(update={"interval_s": 10, "minimum_coverage": 0.9})
-    world = World(settings=settings)
-    for second in range(15, 300, 10):
-        world.run(second)
-        world.restart()
-        world.now_s -= 1  # the step that was not committed is made again
-    world.run(300)
-    said = {message.interval_start_s for message in world.said if isinstance(message, Flow)}
-    assert said == {START_S + 10 * k for k in range(1, 29)}  # the first began before anybody watched
-    assert min(message.coverage for message in world.said if isinstance(message, Flow)) >= 0.9
-
-
-def test_the_end_of_all_recordings_says_what_is_left_with_its_true_coverage(validate):
-    world = World()
-    said = world.run(90, [tracklet("a1", 65, 68), tracklet("b1", 80, 82)], [unmatched("a1"), match("a1", "b1")])
-    assert of(said, Flow, 60) == []
-    last = world.aggregates.finish(LETTERHEAD, world.now_s)
-    for message in last:
-        validate(topic_of(message, "demo"), encode(message))
-    assert [(m.camera, m.coverage) for m in of(last, Flow, 60)] == [(name, 0.517) for name in CAMERAS]
-    assert [m.n for m in of(last, TravelTime, 60)] == [1, 0, 0]
-    (trips,) = of(last, OriginDestination, 60)
-    assert [(pair.origin, pair.destination) for pair in trips.pairs] == [("a", "b")]
-    assert trips.missing_cameras == CAMERAS  # none of them saw the whole interval
-    assert world.aggregates.finish(LETTERHEAD, world.now_s) == []
-
-
-def test_a_hole_in_every_camera_is_named():
-    """Nobody knows what passed meanwhile; that the numbers are missing is said all the same."""
-    world = World()
-    world.run(30)
-    world.restart()
-    world.now_s += 200  # nobody ran
-    said = world.run(330)
-    assert of(said, Flow) == []
-    assert [message.missing_cameras for message in of(said, OriginDestination)] == [CAMERAS]
-
-
-def test_intervals_in_which_nobody_ran_are_said():
-    """Off for four minutes and back: each of the four is told, with every camera missing, and no zero is counted."""
-    world = World()
-    world.run(65)
-    world.restart()
-    world.now_s += 250
-    said = world.run(450)
-    told = {message.interval_start_s: message for message in said if isinstance(message, OriginDestination)}
-    assert {START_S + 60 * k for k in range(1, 7)} <= told.keys()
-    for k in (2, 3, 4):
-        assert told[START_S + 60 * k].missing_cameras == CAMERAS
-        assert told[START_S + 60 * k].pairs == ()
-    seen = {message.interval_start_s for message in said if isinstance(message, Flow)}
-    assert seen.isdisjoint({START_S + 60 * k for k in (1, 2, 3, 4, 5)})
-
-
-def test_coverage_of_an_earlier_release_goes_on():
-    world = World()
-    world.run(59)
-    of_camera = {}
-    for key in [key for key in world.parts if key.startswith("aggregate/coverage/")]:
-        for camera, covered_s in json.loads(unsealed(world.parts.pop(key), "crosslane.coverage/2")).items():
-            of_camera.setdefault(camera, {})[key.rpartition("/")[2]] = covered_s
-    changes = upgraded({"aggregate/coverage": json.dumps(of_camera).encode()})
-    assert changes.pop("aggregate/coverage") is None
-    world.parts.update(changes)
-    world.restart()
-    assert {message.camera for message in of(world.run(130), Flow)} == set(CAMERAS)
 
 
 def test_a_late_match_and_its_retraction_are_revisions():

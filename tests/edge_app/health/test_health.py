@@ -50,8 +50,8 @@ def test_extreme_durations_stay_in_the_table():
 
 def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     health = Health(["north", "south"], disk=store.path.parent)
-    assert health.see("north", "ok", None, status(dropped=10, corrupt=4, falls=2))
-    assert not health.see("north", "ok", None, status(dropped=10, corrupt=4, falls=2))
+    assert health.see("north", ("ok", None), status(dropped=10, corrupt=4, falls=2))
+    assert not health.see("north", ("ok", None), status(dropped=10, corrupt=4, falls=2))
     health.stands_at("put_aside", 7)
     for _ in range(5):
         health.processed(["north"])
@@ -80,7 +80,7 @@ def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
 
 def test_prometheus_reads_the_same_numbers(store):
     health = Health(["north"])
-    health.see("north", "ok", None, status())
+    health.see("north", ("ok", None), status())
     health.processed(["north"])
     health.took("detect", 0.01)
     health.count("crops_shed", 3)
@@ -96,6 +96,22 @@ def test_prometheus_reads_the_same_numbers(store):
     assert 'crosslane_stage_seconds_bucket{le="0.0064",stage="detect"} 0.0' in text
     assert 'crosslane_events_total{event="crops_shed"} 3.0' in text
     assert "crosslane_outbox_depth 0.0" in text
+
+
+def test_crops_are_counted_and_what_waits_is_told_beside(store):
+    health = Health(["north"])
+    for n in (3, 5):
+        health.collects({"crops_kept": n}, {"crop_spool_bytes": 1000 * n})
+    assert health.heartbeat(LETTERHEAD, store, 1.0).counters == {"crops_kept": 5, "crop_spool_bytes": 5000}
+    endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    finally:
+        endpoint.close()
+    assert 'crosslane_events_total{event="crops_kept"} 5.0' in text
+    assert 'crosslane_waiting{what="crop_spool_bytes"} 5000.0' in text
+    assert 'crosslane_events_total{event="crop_spool' not in text, "what falls is no counter"
 
 
 def test_thermal_zones_that_cannot_be_read_are_left_out(tmp_path):

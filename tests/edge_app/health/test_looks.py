@@ -8,7 +8,7 @@ import pytest
 
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.health.health import Health, HealthSettings
-from edge_app.health.heartbeat import Heartbeat
+from edge_app.health.heartbeat import LONGEST_REASON, Heartbeat
 from edge_app.health.pace import Pace
 from edge_app.sources.status import CameraStatus
 from edge_app.store.store import Store
@@ -43,7 +43,7 @@ class Clock:
 class World:
     def __init__(self, folder, publisher=True, interval_s=3600.0):
         self.clock, self.broker = Clock(), Broker()
-        self.health = Health(["north"], folder, Pace(monotonic=self.clock))
+        self.health = Health(["north"], folder, Pace(monotonic=self.clock), self.clock)
         self.status, self.problem = FINE, None
         self.store = Store(folder / "s.db")
         self.heartbeat = Heartbeat(
@@ -112,6 +112,27 @@ def test_flaps_are_held_back_and_counted(world):
         world.look()
     assert len(world.broker.held) < 10
     assert world.health.counters["camera_state_changes"] == 99
+
+
+def test_the_longest_reason_of_a_camera_that_comes_and_goes_fits_its_message(world):
+    for number in range(8):
+        world.status = FINE if number % 2 else replace(FINE, state="offline", last_error="x" * 400)
+        world.look()
+    assert world.broker.held[-1][2].startswith("comes and goes: xxx")
+    assert len(world.broker.held[-1][2]) == LONGEST_REASON
+
+
+def test_the_last_word_on_a_recording_is_that_it_has_ended(world):
+    world.look()
+    world.heartbeat.start()
+    world.status = replace(FINE, state="stalled", last_error="frozen")
+    until_s = time.monotonic() + 5
+    while world.broker.held[-1][1] != "stalled" and time.monotonic() < until_s:
+        time.sleep(0.01)
+    world.status = replace(FINE, state="ended")
+    world.heartbeat.close()
+    assert [state for _, state, _ in world.broker.held] == ["ok", "stalled", "offline"]
+    assert world.broker.held[-1][2] == "the recording has ended"
 
 
 def test_several_ills_are_one_state(world):

@@ -166,7 +166,7 @@ class Moody:
 
     def __init__(self, engine, output) -> None:
         self.name, self.inputs, self.outputs = "moody", engine.inputs, engine.outputs
-        self.busy_s, self.runs = 0.0, 0
+        self.busy_s, self.runs, self.metadata = 0.0, 0, engine.metadata
         self._engine, self._output = engine, output
 
     def run(self, batch):

@@ -125,6 +125,39 @@ def test_a_detector_that_gives_nothing_else_ends_it() -> None:
         drive(node, [frame(index) for index in range(2 * WINDOW)])
 
 
+@dataclass
+class WithPersons(OneCar):
+    """Somebody stands in front of the car, and somebody far away; both are hardly seen, and never tracked."""
+
+    class_names: tuple[str, ...] = ("car", "person")
+
+    def _found(self, frame: Frame) -> Detections:
+        car = super()._found(frame)
+        near, far = np.add(car.boxes[0], [20, 10, -20, 0]), np.array([300, 0, 310, 20])
+        boxes = np.array([*car.boxes, near, far], np.float32)
+        return Detections(boxes, np.array([0.9, 0.11, 0.11], np.float32), np.array([0, 1, 1]))
+
+
+def test_a_view_says_who_stands_in_it_and_how_it_was_embedded() -> None:
+    area = (
+        (0.0, 0.8),
+        (1.0, 0.8),
+        (1.0, 1.0),
+        (0.0, 1.0),
+    )  # no car stands in it
+    for areas in (None, {"gate": ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))}, {"gate": area}):
+        node = perception(WithPersons(), Colours(), ("gate",), 10, areas)
+        views, _ = drive(node, [frame(index) for index in range(40)])
+        assert bool(views) == (areas != {"gate": area})
+        for view in views:
+            assert [one.tolist() for one in view.persons] == [np.add(view.box, [20, 10, -20, 0]).tolist()]
+            assert view.score == pytest.approx(0.9)
+            assert view.embedding_version == "v1"
+            np.testing.assert_allclose(np.linalg.norm(view.embedding), 1, rtol=1e-5)
+    alone, _ = drive(perception(OneCar(), Colours(), ("gate",), 10), [frame(index) for index in range(40)])
+    assert all(view.persons.shape == (0, 4) for view in alone)
+
+
 def test_no_frames_ask_no_network() -> None:
     detector, embedder = OneCar(), Colours()
     node = perception(detector, embedder, ("gate",), 10)

@@ -284,7 +284,7 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
         observe(made, k, rightwards(k))
     give(made, 0.5, unit(1, 0, 0, 0))
     good = made.snapshot()
-    for damaged in (b"", b"{}\n", b"[1]\n", good[:-4], good + b"1234", good.replace(b"tracklets/2", b"tracklets/1")):
+    for damaged in (b"", b"{}\n", b"[1]\n", good[:-4], good + b"1234", good.replace(b"tracklets/3", b"tracklets/2")):
         with pytest.raises(StoreError, match="tracklets are unusable"):
             made.restore(damaged)
     assert made.snapshot() == good

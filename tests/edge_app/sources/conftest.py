@@ -3,6 +3,7 @@
 import threading
 import time
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,18 @@ def frame_of(camera: str, time_s: float, level: int | None = None) -> Frame:
 @pytest.fixture
 def frame():
     return frame_of
+
+
+@pytest.fixture
+def lively(frame):
+    """A script that gives a new picture every 20 ms, stamped with the time it is."""
+
+    def script(camera):
+        def forever():
+            for index in count():
+                yield frame(camera, time.time(), index % 250)
+                yield 0.02
+
+        return forever
+
+    return script

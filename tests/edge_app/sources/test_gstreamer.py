@@ -55,12 +55,13 @@ def read():
 
 
 def test_pipelines_for_the_jetson():
-    decode = "nvv4l2decoder ! nvvidconv ! video/x-raw,format=BGRx ! appsink name=frames max-buffers=1 drop=true"
+    square = "nvvidconv ! video/x-raw,format=BGRx ! videoscale ! video/x-raw,format=BGRx,pixel-aspect-ratio=1/1"
+    decode = f"nvv4l2decoder ! {square} ! appsink name=frames max-buffers=1 drop=true"
     assert decode in pipeline_text(settings("rtsp://host/1"))
     csi = pipeline_text(settings("csi://1?width=1280&height=720&fps=60&flip=2"))
     assert csi.startswith(
         "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=60/1 ! "
-        "nvvidconv flip-method=2 ! nvvidconv ! video/x-raw,format=BGRx ! appsink"
+        f"nvvidconv flip-method=2 ! {square} ! appsink"
     )
 
 

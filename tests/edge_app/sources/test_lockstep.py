@@ -134,6 +134,17 @@ def test_speed_paces_the_ticks(yard, frame):
     assert 0.44 < time.monotonic() - began_s < 1.5
 
 
+def test_a_long_pause_is_skipped_at_any_pace(yard, frame):
+    """Else the node would make no step for as long, and its watchdog would bite."""
+    yard.scripts = {"a": [[frame("a", 10.0), frame("a", 10.5), frame("a", 4000.0), frame("a", 4000.5)]]}
+    cameras = Cameras([recording("a")], "lockstep", yard.open, speed=2.0)
+    at_s = [time.monotonic()]
+    at_s += [time.monotonic() for _ in cameras.ticks(threading.Event())]
+    cameras.close()
+    assert len(at_s) == 1 + 6 + 6
+    assert 0.4 < at_s[-1] - at_s[0] < 3.0
+
+
 def test_stop_and_close_are_prompt_and_leave_no_thread(clips):
     stop = threading.Event()
     cameras = Cameras(clips, "lockstep", speed=1.0)

@@ -4,96 +4,17 @@ import os
 import random
 import resource
 import shutil
-import sqlite3
-import stat
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filled_store import MESSAGES, PARTS, SENT, copy, folded, opened, unsent
 
-from edge_app.contract.envelope import uuid7
-from edge_app.delivery.outgoing import Letterhead, gap_row
-from edge_app.errors import StoreDamagedError, StoreError, StoreRefusedError
-from edge_app.store import salvage, tables
-from edge_app.store.parts import sealed
-from edge_app.store.rows import Row, Shed
+from edge_app.errors import StoreDamagedError
+from edge_app.store import salvage
 from edge_app.store.store import Store
-
-MESSAGES, SENT, PARTS = 120, 20, 60
-ENDS = ("", "-wal", "-shm")
-
-
-def row(number: int, size: int = 700) -> Row:
-    payload = b'{"number": %d, "rest": "%s"}' % (number, b"x" * (size if number % 10 else 6000))
-    return Row(uuid7(number, str(number).encode()), "match", f"t/{number}", payload)
-
-
-def gap(shed: Shed) -> Row:
-    return gap_row(Letterhead("demo", "edge-1", "1"), shed, 5.0)
-
-
-def fill(path: Path) -> None:
-    """A store as a kill leaves it: a part in the file, the rest in its log."""
-    store = Store(path)
-    store.commit({f"part/{i}": sealed("test/1", os.urandom(900)) for i in range(PARTS)})
-    store.commit({}, [row(number) for number in range(MESSAGES // 2)])
-    store._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    store.commit({}, [row(number) for number in range(MESSAGES // 2, MESSAGES)])
-    store.mark_sent(range(1, SENT + 1))
-    copy(path, path.with_name("copy.db"))
-    store.close()
-    for end in ENDS:
-        path.with_name(path.name + end).unlink(missing_ok=True)
-    copy(path.with_name("copy.db"), path)
-
-
-def copy(source: Path, to: Path) -> None:
-    for end in ENDS:
-        if source.with_name(source.name + end).exists():
-            shutil.copy(source.with_name(source.name + end), to.with_name(to.name + end))
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("filled") / "s.db"
-    fill(path)
-    return path
-
-
-@pytest.fixture
-def path(filled: Path, tmp_path: Path) -> Path:
-    """A copy without the lock file: nothing but the database says whose it is."""
-    copy(filled, tmp_path / "s.db")
-    return tmp_path / "s.db"
-
-
-def opened(path: Path) -> tuple[set[str], int, list[Shed]]:
-    """Topics of the unsent messages, number of parts, losses; and the store goes on working."""
-    store = Store(path)
-    topics = {one.topic for one in store.pending(10_000) if one.kind == "match"}
-    parts = len([key for key in store.load() if key.startswith("part/")])
-    losses = store.say_losses(gap)
-    assert store.say_losses(gap) == []
-    assert len([one for one in store.pending(10_000) if one.kind == "gap"]) == len(losses)
-    store.commit({"after": b"1"}, [row(10_000)])
-    assert store.depth() == len(store.pending(10_000)) == len(topics) + len(losses) + 1
-    assert store.depth_bytes() == sum(len(one.payload) for one in store.pending(10_000))
-    assert store.load()["after"] == b"1"
-    store.close()
-    return topics, parts, losses
-
-
-def unsent(first: int = SENT, last: int = MESSAGES) -> set[str]:
-    return {f"t/{number}" for number in range(first, last)}
-
-
-def folded(path: Path) -> Path:
-    """The log folded into the file."""
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return path
 
 
 def test_a_whole_store_loses_nothing(path: Path) -> None:
@@ -193,28 +114,6 @@ def test_a_file_of_zeros_is_nobodys(path: Path) -> None:
     assert opened(path)[0] == set()
 
 
-def test_what_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_bytes(b"not a database, but long enough to be looked at " * 30)
-    with closing(sqlite3.connect(tmp_path / "foreign.db")) as other:
-        other.execute("CREATE TABLE t (x)")
-    (tmp_path / "folder.db").mkdir()
-    Store(tmp_path / "newer.db").close()
-    with closing(sqlite3.connect(tmp_path / "newer.db")) as other:
-        other.execute("PRAGMA user_version = 9")
-    refused = {"notes.txt": "not a database", "foreign.db": "another application", "folder.db": "a folder",
-               "newer.db": "version 9"}  # fmt: skip
-    for name, why in refused.items():
-        before = (tmp_path / name).read_bytes() if (tmp_path / name).is_file() else b""
-        for _ in range(2):
-            with pytest.raises(StoreRefusedError, match=why):
-                Store(tmp_path / name)
-        assert not before or (tmp_path / name).read_bytes() == before
-    assert StoreRefusedError.exit_code == 78
-    assert not list(tmp_path.glob("*.damaged-*"))
-    with pytest.raises(StoreError, match=r"store /proc"):
-        Store(Path("/proc/nowhere/s.db"))
-
-
 def test_stopped_in_the_middle_of_a_salvage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before each of its renames in turn; the next start finishes it and nothing is lost twice."""
     content = bytearray(folded(path).read_bytes())
@@ -280,49 +179,6 @@ def test_only_the_newest_damaged_files_are_kept(path: Path, monkeypatch: pytest.
     assert len(list(path.parent.glob("s.db.damaged-*"))) == salvage.KEPT
 
 
-def test_a_changed_message_is_set_aside_and_its_loss_is_said(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE outbox SET payload = replace(payload, 'number', 'numbeR') WHERE topic = 't/30'")
-        database.execute("UPDATE outbox SET kind = 'mash' WHERE topic = 't/31'")
-        database.execute("UPDATE outbox SET topic = 't/99999' WHERE topic = 't/32'")
-        database.execute("UPDATE outbox SET payload = 'text' WHERE topic = 't/33'")
-    topics, parts, losses = opened(path)
-    assert (topics, parts) == (unsent() - {"t/30", "t/31", "t/32", "t/33"}, PARTS)
-    assert [loss.counts for loss in losses] == [{"match": 3, "mash": 1}]
-    with closing(sqlite3.connect(path)) as database:
-        kept = database.execute("SELECT key, reason FROM unreadable").fetchall()
-    assert [key for key, _ in kept] == ["t/30", "t/31", "t/99999", "t/33"]
-
-
-def test_parts_set_aside_are_kept_bounded_and_said(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s.db")
-    store.commit({f"group/of/{i}": os.urandom(1000) for i in range(1500)} | {"other": b"1"})
-    store.set_aside({f"group/of/{i}": "it is of no use" for i in range(1500)}, gap)
-    assert store.load() == {"other": b"1"}
-    (said,) = store.pending(9)
-    assert (said.kind, b'"group/of":1500' in said.payload, b"no use" in said.payload) == ("gap", True, True)
-    assert store._writer.execute("SELECT count(*) FROM unreadable").fetchone() == (1000,)
-    store.commit({f"big/{i}": bytes(3_000_000) for i in range(8)})
-    store.set_aside({f"big/{i}": "it is large" for i in range(8)}, gap)
-    assert store._writer.execute("SELECT count(*), sum(length(value)) FROM unreadable").fetchone() == (5, 15_000_000)
-    store.close()
-
-
-def test_a_changed_count_of_boots_begins_a_new_lineage(tmp_path: Path) -> None:
-    """Boot ids name tracks and identities: none is ever given out twice."""
-    path, seen = tmp_path / "s.db", set()
-    for change in (None, "boot = 'x'", "boot = '1'", "lineage = 'zz'", None):
-        if change:
-            key, _, value = change.partition(" = ")
-            with closing(sqlite3.connect(path)) as database, database:
-                database.execute(f"UPDATE meta SET value = {value} WHERE key = ?", (key,))
-        for _ in range(2):
-            store = Store(path)
-            assert store.boot_id not in seen
-            seen.add(store.boot_id)
-            store.close()
-
-
 def test_damage_that_shows_while_it_runs_is_told_from_a_full_disk(path: Path) -> None:
     store = Store(path)
     store._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -334,43 +190,3 @@ def test_damage_that_shows_while_it_runs_is_told_from_a_full_disk(path: Path) ->
     with pytest.raises(StoreDamagedError, match="next start"):
         store.load()
     store._only_process.close()
-
-
-@pytest.mark.parametrize("umask", [0o000, 0o022])
-def test_the_store_is_for_its_owner_alone(tmp_path: Path, umask: int, caplog: pytest.LogCaptureFixture) -> None:
-    before = os.umask(umask)
-    try:
-        path = tmp_path / "state" / "s.db"
-        store = Store(path)
-        store.commit({"a": b"1"})
-        modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
-        assert modes == {"s.db": 0o600, "s.db-wal": 0o600, "s.db-shm": 0o600, "s.db.lock": 0o600}
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        store.close()
-        assert not caplog.records
-        path.chmod(0o644)
-        Store(path).close()
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert "others could read it (s.db 644" in caplog.text
-    finally:
-        os.umask(before)
-
-
-def test_a_store_of_version_1_is_opened_and_its_messages_are_sent(tmp_path: Path) -> None:
-    path = tmp_path / "s.db"
-    with closing(sqlite3.connect(path)) as database, database:
-        for statement in tables.STATEMENTS:
-            if not statement.strip().startswith(("CREATE TABLE unreadable", "CREATE TABLE aside")):
-                database.execute(statement.replace("checksum INTEGER", "").replace("payload BLOB,", "payload BLOB"))
-        database.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
-        database.execute("PRAGMA user_version = 1")
-        database.execute("INSERT INTO meta VALUES ('lineage', 'abc'), ('boot', '4')")
-        for number in range(3):
-            one = row(number)
-            values = (number + 1, one.event_id, one.kind, one.topic, 5.0, len(one.payload), one.payload)
-            database.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-        database.execute("UPDATE outbox SET payload = '{cut' WHERE id = 2")
-    store = Store(path)
-    assert store.boot_id == "abc.5"
-    assert [one.topic for one in store.pending(9)] == ["t/0", "t/2"]
-    store.close()

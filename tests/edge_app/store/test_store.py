@@ -197,7 +197,7 @@ def write_until_killed(path, ready):
 def test_killed_at_any_time_parts_and_outbox_agree(tmp_path):
     path, chance, reached = tmp_path / "s.db", random.Random(7), 0
     processes = multiprocessing.get_context("fork")
-    for _ in range(40):
+    for _ in range(15):
         here, there = processes.Pipe(duplex=False)
         writer = processes.Process(target=write_until_killed, args=(path, there))
         writer.start()
@@ -218,4 +218,4 @@ def test_killed_at_any_time_parts_and_outbox_agree(tmp_path):
         assert len(topics) >= min(len(expected), LEDGER_ROWS)
         assert store.depth() == len(store.pending(10**9))
         store.close()
-    assert reached > 100
+    assert reached > 30

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("faiss", reason="clustering needs faiss (extra `trainer`)")
 
-from trainer.clustering import knn
+from trainer.clustering import search
 from trainer.clustering.knn import NeighbourSettings, nearest
 from trainer.errors import DataError
 
@@ -16,7 +16,7 @@ def unit(count, dimension, seed=0):
 
 
 def test_order_is_that_of_the_similarity(monkeypatch):
-    monkeypatch.setattr(knn, "QUERY_BLOCK", 64)  # several blocks, the last one short
+    monkeypatch.setattr(search, "QUERY_BLOCK", 64)  # several blocks, the last one short
     features = unit(300, 16)
     expected = np.argsort(-(features.astype(np.float64) @ features.T.astype(np.float64)), axis=1)[:, :12]
     found = nearest(features, 12)

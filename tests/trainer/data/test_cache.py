@@ -14,7 +14,7 @@ import pytest
 
 from edge_app.contract.preprocess import InputSpec, preprocess
 from trainer.data.cache import cached, fit
-from trainer.data.images import list_images
+from trainer.data.listing import list_images
 from trainer.data.records import Row, crops_of
 from trainer.errors import DataError, WorldError
 

@@ -103,6 +103,7 @@ def test_a_table_that_is_not_text(tmp_path):
     [
         ("(?P<camera>", "is not a regular expression"),
         (r"(?P<colour>\w+)", "expected named groups .*colour"),
+        (r"(?P<track>\w+)", "did you mean `tracklet`"),
         (r"\w+", "got none"),
     ],
 )
@@ -112,8 +113,51 @@ def test_a_wrong_pattern_is_refused(tmp_path, pattern, message):
 
 
 def test_a_name_without_a_match_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"dog.png: the name does not match"):
+    with pytest.raises(DataError, match=r"1 of 2 names do not match the pattern .*: dog.png; it is looked for"):
         read_folder(pictures(tmp_path, "car_1_cam1.png", "dog.png"), PATTERN)
+
+
+def test_sub_folders_that_are_called_like_cameras_are_cameras(tmp_path):
+    names = [f"cam{number}/{picture}.png" for number in (1, 2, 10) for picture in "ab"]
+    found = read_folder(pictures(tmp_path / "a", *names))
+    assert found.camera_names == ("cam1", "cam2", "cam10")
+    assert found.train.cameras.tolist() == [0, 0, 2, 2, 1, 1]
+    assert found.left_out == ()
+    found = read_folder(pictures(tmp_path / "b", "town/camera north/x/1.png", "town/c002/1.png", "stray.png"))
+    assert found.camera_names == ("c002", "camera north")
+    assert found.train.cameras.tolist() == [-1, 0, 1]
+
+
+def test_sub_folders_that_may_be_vehicles_are_none_and_that_is_said(tmp_path):
+    root = pictures(tmp_path, "north/1.png", "south gate/1.png", "camper/2.png")
+    found = read_folder(root)
+    assert found.camera_names == ()
+    (line,) = found.left_out
+    assert "3 sub-folders, not like cam1" in line
+    assert "camper, north, south gate" in line
+    named = read_folder(root, line.split("the pattern ")[1].strip("'"))  # as the line advises
+    assert named.camera_names == ("camper", "north", "south gate")
+    assert named.left_out == ()
+
+
+def test_nothing_goes_missing_silently(tmp_path):
+    root = pictures(tmp_path, "train/a.png", "train/b.tif", "train/c.GIF", "train/d.txt", "old/e.png", "f.png")
+    (root / "train" / "g.png").symlink_to("nowhere.png")
+    (root / "train" / "again").symlink_to(root / "train")
+    (root / "train" / "h.png").mkdir()
+    found = read_folder(root)
+    assert len(found.train) == 1
+    assert found.left_out == (
+        "2 beside train: f.png, old",
+        "1 a link that leads nowhere: train/g.png",
+        "1 a link to a folder that is read already: train/again",
+        "3 not named as a picture that is read (.bmp, .jpeg, .jpg, .png, .webp): train/b.tif, train/c.GIF, train/d.txt",
+    )
+
+
+def test_a_pattern_is_for_plain_folders(tmp_path):
+    with pytest.raises(ConfigurationError, match="has the layout table: leave the pattern out"):
+        layouts.read(table(tmp_path, "path\na.png\n"), pattern=PATTERN)
 
 
 def test_real_vehicles(shared_data):

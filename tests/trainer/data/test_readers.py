@@ -45,10 +45,28 @@ def test_market1501(tmp_path):
     assert found.train.times_s.tolist() == [7200 + 451 / 25, 3 * 7200 + 20]
     assert isinstance(found.test, FixedTest)
     assert found.test.query.truth.identities.tolist() == [3]
-    assert found.test.query.truth.cameras.tolist() == [5]
+    assert found.camera_names == ("c1", "c2", "c3", "c6")
+    assert found.test.query.truth.cameras.tolist() == [3]
     assert found.test.gallery.identities.tolist() == [0, 3]  # the distractor stays, the junk box does not
-    assert found.left_out == ("1 junk boxes of the gallery (identity −1)",)
+    assert found.left_out == ("1 junk boxes (identity −1)",)
     assert market1501.labelled_train(root).identities.tolist() == [2, 7]
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 100])
+def test_any_numbering_of_the_cameras_is_the_same_set(tmp_path, first):
+    """`_c0` was taken for an unknown camera, so that a query met its own camera."""
+    root = tree(
+        tmp_path,
+        *(f"bounding_box_train/0001_c{first + camera}s1_000001_00.jpg" for camera in range(3)),
+        f"query/0002_c{first}s1_000001_00.jpg",
+        f"bounding_box_test/0002_c{first}s1_000002_00.jpg",
+        f"bounding_box_test/0002_c{first + 2}s1_000003_00.jpg",
+    )
+    found = layouts.read(root)
+    assert found.train.cameras.tolist() == [0, 1, 2]
+    assert found.test.query.truth.cameras.tolist() == [0]
+    assert found.test.gallery.truth.cameras.tolist() == [0, 2]
+    assert found.camera_names == tuple(f"c{first + camera}" for camera in range(3))
 
 
 def test_dukemtmc_has_the_same_layout(tmp_path):
@@ -59,9 +77,9 @@ def test_dukemtmc_has_the_same_layout(tmp_path):
         "bounding_box_test/0001_c1_f0000002.jpg",
     )
     found = layouts.read(root, "dukemtmc")
-    assert found.train.cameras.tolist() == [1]
+    assert [found.camera_names[number] for number in found.train.cameras] == ["c2"]
     assert np.isnan(found.train.times_s).all()
-    assert found.test.query.crops.cameras.tolist() == [7]
+    assert [found.camera_names[number] for number in found.test.query.crops.cameras] == ["c8"]
 
 
 @pytest.mark.parametrize(("train", "test"), [("train", "test"), ("mask_train_v2", "mask_test_v2")])
@@ -78,8 +96,9 @@ def test_msmt17_in_both_releases(tmp_path, train, test):
         list_gallery_txt="0000/0000_001_04_0303noon_0015_0.jpg 0\n",
     )
     found = layouts.read(root)
-    assert found.train.cameras.tolist() == [0, 14]
-    assert found.test.gallery.crops.cameras.tolist() == [3]
+    assert found.camera_names == ("01", "03", "04", "15")
+    assert found.train.cameras.tolist() == [0, 3]
+    assert found.test.gallery.crops.cameras.tolist() == [2]
     assert all(path.is_file() for path in found.train.paths + found.test.query.crops.paths)
 
 
@@ -92,8 +111,9 @@ def test_veri776(tmp_path):
         "image_test/0002_c020_00030700_0.jpg",
     )
     found = layouts.read(root)
+    assert found.camera_names == ("c001", "c002", "c020")
     assert found.test.query.crops.cameras.tolist() == [1]
-    assert found.test.gallery.crops.cameras.tolist() == [1, 19]
+    assert found.test.gallery.crops.cameras.tolist() == [1, 2]
     assert found.test.gallery.identities.tolist() == [2, 2]
 
 
@@ -132,7 +152,8 @@ def test_veriwild(tmp_path):
         train_test_split__test_3000_txt="00002/000003.jpg\n",
     )
     found = layouts.read(root)
-    assert found.train.cameras.tolist() == [121]
+    assert found.camera_names == ("7", "8", "121")
+    assert found.train.cameras.tolist() == [2]
     assert found.train.times_s.tolist() == [1520754648.0]
     assert found.test.gallery.crops.times_s[0] - found.test.query.crops.times_s[0] == 3600
     assert found.test.query.identities.tolist() == [2]
@@ -145,7 +166,7 @@ def test_names_that_do_not_follow_the_layout_are_named(tmp_path):
     with pytest.raises(DataError, match=r"cat.jpg: expected a name like 0002_c1s1_000451_03.jpg"):
         market1501.read(tree(tmp_path / "a", "bounding_box_train/cat.jpg"))
     with pytest.raises(DataError, match=r"cat.jpg: expected a name like 0002_c002_00030600_0.jpg"):
-        veri776.read(tree(tmp_path / "b", "image_query/cat.jpg"))
+        veri776.read(tree(tmp_path / "b", "image_train/cat.jpg"))
     with pytest.raises(DataError, match=r"list_train.txt, line 2: expected a name and a number, got 'nonsense'"):
         msmt17.read(tree(tmp_path / "c", "train/x.jpg", "test/x.jpg", list_train_txt="a_b_01_c.jpg 0\nnonsense\n"))
     with pytest.raises(DataError, match="expected the folders mask_train_v2 and mask_test_v2 or train and test"):

@@ -22,7 +22,16 @@ from trainer.errors import TrainerError  # noqa: E402
 from trainer.export.held_out import identities_within  # noqa: E402
 from trainer.export.onnx import check_against_torch, to_onnx  # noqa: E402
 from trainer.export.quantize import choose, describe  # noqa: E402
-from trainer.export.verify import Judges, compare, failures, gates, histogram, match_threshold  # noqa: E402
+from trainer.export.verify import (  # noqa: E402
+    Judges,
+    Limits,
+    compare,
+    failures,
+    gates,
+    histogram,
+    judgement,
+    match_threshold,
+)
 from trainer.metrics.retrieval import Truth  # noqa: E402
 from trainer.models.embedder import ModelSettings, blueprint_of, new_embedder  # noqa: E402
 from trainer.onnx_graph.nodes import half  # noqa: E402
@@ -153,7 +162,7 @@ def test_the_gate_passes_what_did_not_change():
     rows, judges = people(0.5)
     comparison = compare(rows, rows, judges)
     found = gates(comparison, prefix="int8_")
-    assert [gate.name for gate in found] == ["int8_cosine_min", "int8_cosine_median", "int8_map_loss"]
+    assert [gate.name for gate in found] == ["int8_cosine_min", "int8_cosine_median", "int8_map_loss", "int8_r1_loss"]
     assert failures(found) == ""
     assert comparison.threshold_shift == 0
     assert sum(histogram(comparison.cosines)) == 40
@@ -182,6 +191,30 @@ def test_the_gate_is_not_finer_than_one_query():
     assert failures(gates(one_rank)) == ""
     assert "map_loss" in failures(gates(replace(one_rank, mAP=79.6)))
     assert "map_loss 0.3333 (limit 0.3)" in failures(gates(replace(one_rank, queries=3000)))
+
+
+def test_the_gate_looks_at_the_first_place():
+    """5.2 points of R1 went unseen while mAP stayed."""
+    rows, judges = people(0.5)
+    comparison = replace(compare(rows, rows, judges), mAP_float=80.0, mAP=80.0, queries=500)
+    assert failures(gates(replace(comparison, R1_float=90.0, R1=89.0))) == ""
+    assert failures(gates(replace(comparison, R1_float=90.0, R1=84.8))) == "r1_loss 5.2000 (limit 1)"
+    one_of_forty = replace(comparison, R1_float=90.0, R1=87.5, queries=40, pseudo=True)
+    assert failures(gates(one_of_forty)) == ""
+    assert failures(gates(replace(one_of_forty, R1=85.0))) == "pseudo_r1_loss 5.0000 (limit 2.5)"
+
+
+def test_what_was_judged_is_said():
+    rows, judges = people(0.5)
+    said = judgement(compare(rows, rows, judges), Limits(crops=40))
+    assert (said.pictures, said.enough) == (40, True)
+    assert said.by == "40 held-out crops and 40 queries with labels, which is few: fewer than 50 prove little"
+    nobody = judgement(compare(rows, rows, None))
+    assert not nobody.enough
+    assert nobody.by == (
+        "40 held-out crops, by cosine alone: retrieval was not measured, nobody is found on two cameras; "
+        "at least 60 crops are needed"
+    )
 
 
 def test_the_threshold_is_the_quantile_of_pairs_of_two_identities():

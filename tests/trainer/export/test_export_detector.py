@@ -22,7 +22,8 @@ from edge_app.contract.bundle import read_bundle  # noqa: E402
 from edge_app.contract.model import ModelManifest  # noqa: E402
 from edge_app.contract.preprocess import InputSpec  # noqa: E402
 from edge_app.contract.signature import read_public_key  # noqa: E402
-from edge_app.perception.detect import COCO_NAMES, DetectorSettings, open_detector  # noqa: E402
+from edge_app.perception.class_names import COCO_NAMES  # noqa: E402
+from edge_app.perception.detect import DetectorSettings, open_detector  # noqa: E402
 from edge_app.runtime.bundles import unpack  # noqa: E402
 from trainer.checkpoint import save_model  # noqa: E402
 from trainer.cli import app  # noqa: E402
@@ -71,6 +72,11 @@ def test_the_demos_detector_in_int8_sees_the_same(demo, exported):
     assert chosen.comparison.found_again >= 0.97
     assert chosen.comparison.mAP_float > 50
     assert [gate.name for gate in exported.gates] == ["int8_found_again", "int8_map_loss"]
+    boxes = chosen.comparison.boxes
+    assert chosen.judgement.by.startswith(
+        f"{len(demo.held)} held-out frames with {boxes} sure boxes of the float network"
+    )
+    assert chosen.judgement.enough == (boxes >= 60)
     kinds = {node.name: node.op_type for node in chosen.model.graph.node}
     layers = quantized_layers(chosen.model)
     assert sum(kinds[layer] == "Conv" for layer in layers) > 0.9 * list(kinds.values()).count("Conv")

@@ -14,7 +14,8 @@ from tiny_crops import write_market
 from edge_app.contract.preprocess import InputSpec
 from trainer.data.records import Crops
 from trainer.errors import DataError
-from trainer.export.held_out import ExportCrops, gather, judges, window
+from trainer.export.held_out import ExportCrops, gather, judges, tracks_apart, window
+from trainer.export.similarities import certain_similarities
 from trainer.export.verify import compare
 from trainer.metrics.retrieval import Truth
 
@@ -24,7 +25,7 @@ SPEC = InputSpec(width_px=16, height_px=32)
 def unlabelled(cameras: np.ndarray) -> ExportCrops:
     everyone = np.arange(len(cameras))
     truth = Truth(np.full(len(cameras), -1), cameras)
-    return ExportCrops(None, None, None, truth, everyone, everyone, False)  # type: ignore[arg-type]
+    return ExportCrops(None, None, None, None, truth, everyone, everyone, False)  # type: ignore[arg-type]
 
 
 def rows_of(identities: np.ndarray, noise: float = 0.05) -> np.ndarray:
@@ -56,6 +57,31 @@ def test_without_a_test_part_every_fifth_crop_is_held_out(tmp_path):
         path.unlink()
     with pytest.raises(DataError, match="at least 10"):
         gather(folder, None, tmp_path / "cache", SPEC, 1000)
+
+
+def test_whole_tracks_are_held_out(tmp_path):
+    """A track of which one crop judges measures no ranges; three of its crops are needed for its thirds."""
+    folder = write_market(tmp_path / "crops") / "bounding_box_train"
+    names = sorted(path.name for path in folder.iterdir())
+    table = tmp_path / "crops.csv"
+    rows = [f"crops/bounding_box_train/{name},{name[5:7]},{n}.5,{n // 3}" for n, name in enumerate(names)]
+    table.write_text("\n".join(["path,camera,time,tracklet", *rows]))
+    crops = gather(table, None, tmp_path / "cache", SPEC, 1000)
+    _, sizes = np.unique(crops.held_crops.tracklets, return_counts=True)
+    assert (len(crops.held), len(crops.spare), sizes.tolist()) == (12, 42, [3, 3, 3, 3])
+    assert not set(crops.held_crops.tracklets) & set(crops.spare.tracklets)
+    few = gather(table, None, tmp_path / "cache", SPEC, 7)
+    assert len(few.held) == 6  # whole tracks, at most seven crops
+    assert len(few.spare) == 42
+    said = certain_similarities(few.held_crops, rows_of(np.repeat(np.arange(2), 3)))
+    assert said.genuine is not None
+
+
+def test_few_tracks_are_not_held_out_as_a_whole():
+    crops = Crops(tuple(map(Path, "abcdefghijkl")), np.zeros(12, int), np.zeros(12), np.repeat([0, 1], 6))
+    assert tracks_apart(crops).tolist() == list(range(12))
+    mixed = Crops(crops.paths, crops.cameras, crops.times_s, np.array([4, 4, -1, -1, 4, -1, -1, 9, 9, -1, -1, -1]))
+    assert tracks_apart(mixed).tolist() == [0, 0, 2, 3, 0, 4, 5, 1, 1, 6, 7, 8]
 
 
 @pytest.mark.parametrize("known", [True, False])

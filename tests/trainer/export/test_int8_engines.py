@@ -34,7 +34,12 @@ WHOLE = {"resnet18": SMALLER, "resnet50": SMALLER, "repvgg_a0": SMALLER, "demo":
 COSINES = {"resnet18": (0.98, 0.995), "resnet50": (0.98, 0.995), "repvgg_a0": (0.95, 0.96), "demo": (0.98, 0.995)}
 
 
-@pytest.fixture(scope="module", params=COSINES)
+LONG = {"resnet50"}  # resnet18 is its short form
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in COSINES]
+)
 def case(request):
     """Name, float network, the same with every layer in INT8, and the pictures that measured no ranges."""
     found = int8_networks.network(request.param, CALIBRATION + 8)

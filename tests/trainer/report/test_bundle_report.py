@@ -35,6 +35,7 @@ def test_text_and_page(site):
         "crossroads 7, made 2026-01-01",
         "embedder.onnx: int8, because every gate passed",
         "cosine_min: 0.9910 (passes 0.98)",
+        "terms: not said",
         "512 pictures, all cameras, every hour",
         "2 layers left out of INT8: gem, neck",
         "conv1 costs 2.00e-03",

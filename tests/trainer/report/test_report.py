@@ -39,12 +39,24 @@ def test_charts_take_logs_with_gaps_and_without_lines(tmp_path):
     ]
     steps = [{"event": "step", "step": step, "cluster": 1 / (1 + step), "waited_s": 0.0} for step in range(30)]
     charts.curves(tmp_path / "full.png", epochs, steps, [])
-    charts.curves(tmp_path / "empty.png", [], [], [])
+    charts.curves(tmp_path / "nothing.png", [], [], [])
     charts.embedding_map(tmp_path / "map.png", np.eye(12, dtype=np.float32), np.arange(12) % 3 - 1)
     charts.embedding_map(tmp_path / "few.png", np.eye(4, dtype=np.float32), np.zeros(4, np.int64))
-    assert [(tmp_path / name).is_file() for name in ("full.png", "empty.png", "map.png", "few.png")] == [True] * 3 + [
-        False
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full.png", "map.png"]
+
+
+def test_what_a_log_does_not_hold_has_no_panel(tmp_path, monkeypatch):
+    """SCL clusters nothing, and not every site has a test set: no axes stand empty."""
+    drawn = []
+    monkeypatch.setattr(charts, "_save", lambda figure, path: drawn.append(figure))
+    steps = [{"event": "step", "step": step, "whole": 1.0} for step in range(5)]
+    epochs = [{"event": "epoch", "step": 0, "clusters": 5, "silhouette": 0.2}]
+    charts.curves(tmp_path / "a.png", [], steps, [])
+    charts.curves(tmp_path / "b.png", epochs, steps, [])
+    shown = [[axes for axes in figure.axes if axes.get_visible()] for figure in drawn]
+    titles = [[axes.get_title("left") for axes in each] for each in shown]
+    assert titles == [["Losses"], ["Losses", "Clusters", "Quality of the clusters, without labels"]]
+    assert all(axes.lines for each in shown for axes in each)
 
 
 @pytest.mark.parametrize("cameras", [1, 6])

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_app.sources.told import Told
+from edge_app.health.told import Told, same_reason
 
 OPENING = ("offline", "not opened yet")
 OK = ("ok", None)
@@ -46,12 +46,37 @@ def test_a_camera_that_comes_and_goes_says_so_until_it_stays():
     assert len(said) == 5
 
 
-def test_falls_are_counted_whether_they_are_told_or_not():
+def test_a_camera_that_dies_while_it_comes_and_goes_is_told_dead_in_the_end():
+    said = told_of([(60, OK), *[(3, SILENT), (3, OK)] * 5, (900, DEAD)])
+    assert said[-1][1] == ("offline", f"comes and goes: {DEAD[1]}")
+    assert not any(state == "ok" for _, (state, _) in said[-2:])
+
+
+def test_changes_are_counted_whether_they_are_told_or_not():
     told = Told(*OPENING)
     for now_s in range(0, 300, 2):
         told.see(OK, now_s)
         told.see(SILENT, now_s + 1)
-    assert told.falls == 150
+    assert told.changes == 300
+
+
+def test_the_last_word_waits_for_nothing():
+    told = Told(*SILENT)
+    assert told.see(OK, 0.0)
+    assert told.see(SILENT, 1.0)
+    assert not told.see(DEAD, 2.0)
+    assert told.see(DEAD, 3.0, last=True)
+    assert told.condition == DEAD
+    assert not told.see(DEAD, 4.0, last=True)
+
+
+def test_only_what_was_measured_makes_no_other_reason():
+    assert same_reason("no frame for 3.2 s", "no frame for 417.9 s")
+    assert same_reason("camera north: no answer within 4 s", "camera north: no answer within 5 s")
+    assert not same_reason("the server answered 404", "the server answered 401")
+    assert not same_reason("no frame for 3 s", None)
+    told = Told(*OPENING)
+    assert [told.see(("offline", f"no answer for {n}.4 s"), n) for n in range(100)] == [True] + [False] * 99
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 400), st.sampled_from([OK, DEAD, SILENT, ("offline", "lost")])), max_size=80))

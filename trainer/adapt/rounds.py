@@ -1,0 +1,131 @@
+"""One adaptation on the disk: how far it has come, so that whatever ends it, it goes on where it was.
+
+own/rounds/000007/round.json     stages that are done, with what each found
+own/models/000007.pt             a model that was accepted
+own/current.json                 which one is in force
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_app.contract.archive import sync_folder
+from trainer.errors import DataError, WorldError
+
+FORMAT = "crosslane-round/1"
+ROUNDS, MODELS, CURRENT, ROUND = "rounds", "models", "current.json", "round.json"
+
+
+@dataclass(slots=True)
+class Round:
+    """An adaptation under way, or over."""
+
+    number: int
+    began_s: float
+    until: int  # the newest crop it knows of; later ones are the next round's
+    current: str  # the model it began from, relative to the own folder; empty = the start
+    seen: dict[str, int]  # the shards it knows of, as others are told
+    format: str = FORMAT
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage → what it found, in order
+    decision: str = ""  # "" while it is under way, else accepted or kept
+    reason: str = ""
+
+
+def folder_of(own: Path, number: int) -> Path:
+    return own / ROUNDS / f"{number:06d}"
+
+
+def latest(own: Path) -> Round | None:
+    """The last round that began; None before the first."""
+    numbers = sorted(int(path.name) for path in (own / ROUNDS).glob("[0-9]*") if (path / ROUND).is_file())
+    return read(folder_of(own, numbers[-1])) if numbers else None
+
+
+def read(folder: Path) -> Round:
+    """Raises `DataError` for what is no round."""
+    try:
+        content = json.loads((folder / ROUND).read_text(encoding="utf-8"))
+        found = Round(**content)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{folder / ROUND} cannot be read: {error}; set the folder aside to begin anew") from None
+    if found.format != FORMAT:
+        raise DataError(f"{folder / ROUND}: expected {FORMAT}, found {found.format}")
+    return found
+
+
+def save(own: Path, one: Round) -> None:
+    """Whole or not at all."""
+    write_json(folder_of(own, one.number) / ROUND, asdict(one))
+
+
+def current_model(own: Path) -> str:
+    """The accepted model, relative to the own folder; empty before the first. Raises `DataError` when it is gone."""
+    number = current_round(own)
+    if not number:
+        return ""
+    if not (own / model_name(number)).is_file():
+        raise DataError(f"{own / CURRENT} names {model_name(number)}, which is not there: put it back")
+    return model_name(number)
+
+
+def current_round(own: Path) -> int:
+    """The round whose model is in force; 0 before the first."""
+    path = own / CURRENT
+    if not path.exists():
+        return 0
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["round"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f'{path} cannot be read: {error}; expected {{"round": 7}} of a model in {MODELS}') from None
+
+
+def model_name(number: int) -> str:
+    return f"{MODELS}/{number:06d}.pt"
+
+
+def put_in_force(own: Path, number: int) -> None:
+    """The model of a round, which is in its place."""
+    write_json(own / CURRENT, {"round": number})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all, for the owner alone. Raises `WorldError`."""
+    put(path, lambda part: part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+
+
+def put(path: Path, write: Callable[[Path], object]) -> None:
+    """A file that `write` makes, under its name only when it is on the disk. Raises `WorldError`."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise WorldError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def accept(own: Path, number: int, model: Path) -> None:
+    """Put a model in its place and in force. May be done again."""
+    put(own / model_name(number), lambda part: shutil.copyfile(model, part))
+    put_in_force(own, number)
+
+
+def clear(own: Path, before_s: float) -> None:
+    """Of rounds that began before that nothing stays but what was decided: their reports show crops."""
+    for path in (own / ROUNDS).glob("[0-9]*"):
+        if (path / ROUND).is_file() and (one := read(path)).decision and one.began_s < before_s:
+            for item in path.iterdir():
+                if item.name != ROUND:
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
