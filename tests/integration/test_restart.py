@@ -252,7 +252,6 @@ def as_release_0_1(database: sqlite3.Connection) -> None:
         database.execute("INSERT INTO parts VALUES (?, ?)", (key, value))
     database.execute("INSERT INTO parts VALUES (?, ?)", ("aggregate/coverage", json.dumps(coverage).encode()))
     database.execute("ALTER TABLE outbox DROP COLUMN checksum")
-    database.execute("DROP TABLE unreadable")
     database.execute("DROP TABLE aside")
     database.execute("DELETE FROM meta WHERE key = 'checksum'")
     database.execute("PRAGMA user_version = 1")

@@ -250,11 +250,8 @@ def kills(folder: Path) -> tuple[str, bool]:
         one.update([], [], ["a"], now_s)
         said |= {flow.interval_start_s for flow in one.due(letterhead, now_s, now_s) if isinstance(flow, Flow)}
         if tenth % 10 == 0:
-            for key, value in one.take_changes().items():
-                if value is None:
-                    parts.pop(key, None)
-                else:
-                    parts[key] = value
+            changed = parts | one.take_changes()
+            parts = {key: value for key, value in changed.items() if value is not None}
             committed = tenth
         if tenth % 100 == 57 and tenth > killed:
             killed, tenth, one = tenth, committed, Aggregates(settings, ["a"], [], Parts(parts))
