@@ -15,7 +15,6 @@ from trainer.errors import TrainerError, WorldError
 
 if TYPE_CHECKING:
     from trainer.export.detector import ExportedDetector
-    from trainer.methods.table import Card
 
 app = typer.Typer(
     help="Learn to find the same vehicle or person again on another camera, without labels.",
@@ -45,11 +44,14 @@ def train(
 ) -> None:
     """Train an embedder on crops without identities.
 
-    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06.
+    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06. The exit status is 3 where
+    the crops teach nothing, or the trained network is no better than its start: then that is the model.
     """
+    from trainer import outline
     from trainer.settings import read
 
-    content = read(config)  # what is no settings file is told before torch is imported
+    content = read(config)
+    outline.check(config, content, overrides or [])  # mistakes are told before torch is imported
 
     from trainer import config as configuration
     from trainer import run
@@ -177,7 +179,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     calibration: Annotated[Path, typer.Option(help="Data set: training crops for the INT8 ranges, test for the gate.")],
     out: Annotated[Path, typer.Option(help="Bundle to write: ….bundle.")],
     precision: Annotated[
-        str, typer.Option(help="int8, fp16, fp32; auto: the first that passes the gate and is worth it.")
+        str, typer.Option(help="Of the bundle's networks; auto: the smallest that passes the gate and is worth it.")
     ] = "auto",
     detector: DetectorFile = None,
     frames: Frames = None,
@@ -276,34 +278,12 @@ def methods(
     """List the methods: what each does, what it uses camera numbers for, what it costs and remembers."""
     from dataclasses import asdict
 
-    from trainer.methods.table import CARDS
+    from trainer.methods.table import CARDS, show
 
     if as_json:
         typer.echo(json.dumps({name: asdict(card) for name, card in CARDS.items()}, indent=2, ensure_ascii=False))
     else:
-        _show_methods(CARDS)
-
-
-def _show_methods(cards: dict[str, Card]) -> None:
-    """A table for people."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        "method", "what it does · paper · cameras", "per step", "memory", box=box.HORIZONTALS, show_lines=True
-    )
-    for name, card in cards.items():
-        source = ", a reading: no code was released" if card.code == "reading" else ""
-        about = f"{card.line}\n[dim]{card.paper}{source}[/dim]\ncameras {card.cameras}"
-        cost = f"{card.cost}\n[dim]{card.passes} pass{'es' * (card.passes > 1)}[/dim]"
-        table.add_row(f"[bold]{name}[/bold]", about, cost, card.memory)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(table)
-    console.print(
-        "N crops, K clusters, M proxies (cluster × camera), B crops per batch, D length of a feature; multiply-adds\n"
-        "above the network, passes of each crop through the network, bytes. Choose: trainer/methods/README.md"
-    )
+        show(CARDS)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,11 +125,16 @@ def test_paths_are_relative_to_their_file_and_those_of_the_command_line_to_where
 def test_every_path_among_the_settings_knows_its_folder():
     for key, kinds in keys_of(TrainSettings):
         if Path in kinds:
-            given = {"data": {"root": "x"}}
-            group, name = key.split(".")
-            given.setdefault(group, {})[name] = "x"
-            settings = parse(given, "test", Path("/folder"))
-            assert getattr(getattr(settings, group), name) == Path("/folder/x")
+            given: dict[str, Any] = {"data": {"root": "x"}}
+            *groups, name = key.split(".")
+            place = given
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[name] = "x"
+            found: Any = parse(given, "test", Path("/folder"))
+            for part in (*groups, name):
+                found = getattr(found, part)
+            assert found == Path("/folder/x"), key
 
 
 def test_mistakes_of_the_command_line_and_of_the_file_are_told_together(tmp_path):

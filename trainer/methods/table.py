@@ -10,6 +10,7 @@ multiply-adds of a step above the network's own pass, gradients included; memori
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,3 +195,25 @@ def class_of(name: str) -> MethodClass:
     """The class of a method."""
     kind: MethodClass = getattr(import_module(f"trainer.methods.{name}"), METHODS[name].method)
     return kind
+
+
+def show(cards: dict[str, Card]) -> None:
+    """A table for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "method", "what it does · paper · cameras", "per step", "memory", box=box.HORIZONTALS, show_lines=True
+    )
+    for name, card in cards.items():
+        source = ", a reading: no code was released" if card.code == "reading" else ""
+        about = f"{card.line}\n[dim]{card.paper}{source}[/dim]\ncameras {card.cameras}"
+        cost = f"{card.cost}\n[dim]{card.passes} pass{'es' * (card.passes > 1)}[/dim]"
+        table.add_row(f"[bold]{name}[/bold]", about, cost, card.memory)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(table)
+    console.print(
+        "N crops, K clusters, M proxies (cluster × camera), B crops per batch, D length of a feature; multiply-adds\n"
+        "above the network, passes of each crop through the network, bytes. Choose: trainer/methods/README.md"
+    )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import yaml
 from children import Child
 from tiny_crops import picture
 from tiny_networks import small_onnx
-from tiny_site import NOON_S, Site, crop
+from tiny_site import NOON_S, Site, crop, die_after, publish
 
 from trainer.adapt import command, rounds
 from trainer.adapt.index import Index
@@ -42,6 +40,7 @@ TRAINING = {
     "optimiser": {"name": "sgd", "rate": 1.0e-3},
     "epochs": 1,
     "device": "cpu",
+    "when_in_doubt": "train",  # networks of random weights learn nothing in two steps
 }
 
 
@@ -150,6 +149,20 @@ def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path):
     assert (told["round"], told["model"], told["seen"]) == (1, None, {"edge-1-b.7": 3})
 
 
+def test_a_network_that_learned_nothing_keeps_the_model_and_the_process_succeeds(tmp_path):
+    site, settings = tiny(tmp_path)
+    settings.train.write_text(yaml.safe_dump({**TRAINING, "when_in_doubt": "keep_start"}))
+    site.upload(vehicles(0, 12))
+    failed, said = adapted(settings)
+    assert (failed, decision_of(settings)) == (0, "kept")
+    assert "the trained network is no better than its start" in said
+    one = rounds.latest(settings.folder)
+    assert one is not None
+    assert list(one.done) == ["choose", "cluster", "train"]
+    assert one.reason in said
+    assert not (settings.folder / "current.json").exists()
+
+
 def test_a_site_without_crops_keeps_its_model(tmp_path):
     _, settings = tiny(tmp_path)
     failed, said = adapted(settings)
@@ -233,35 +246,6 @@ def test_mistakes_of_all_sites_are_said_at_once(tmp_path):
     assert "start" in text  # the nearest key
     assert "keep.days" in text
     assert "two sites share it" in text
-
-
-def publish():
-    """For `Child`: the gate finds every model better. What it finds is its own tests' business."""
-    from trainer.adapt import gate
-    from trainer.adapt.verdict import Measure, Verdict
-
-    lift = Measure("placebo lift", "passed", 0.1, (0.05, 0.15), 0.0, "H goes up")
-    gate.judge = lambda *_, **__: Verdict("publish", (), (lift,), ())
-
-
-def die_after(stage: str):
-    """For `Child`: kill -9 when the work of a stage is done and nobody knows yet."""
-    publish()
-    from trainer.adapt import adapt, rounds, shared
-
-    if stage in adapt.STAGES:
-        adapt.STAGES[stage] = and_die(adapt.STAGES[stage])
-    else:
-        module = rounds if stage == "accept" else shared
-        setattr(module, stage, and_die(getattr(module, stage)))
-
-
-def and_die(work):
-    def done(*given, **named):
-        work(*given, **named)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    return done
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,32 @@ def dying(work: Callable[[], Any], line: int, modules: Sequence[str]) -> bool:
         work()
     finally:
         os._exit(0)
+
+
+def publish():
+    """For `Child`: the gate finds every model better. What it finds is its own tests' business."""
+    from trainer.adapt import gate
+    from trainer.adapt.verdict import Measure, Verdict
+
+    lift = Measure("placebo lift", "passed", 0.1, (0.05, 0.15), 0.0, "H goes up")
+    gate.judge = lambda *_, **__: Verdict("publish", (), (lift,), ())
+
+
+def die_after(stage: str):
+    """For `Child`: kill -9 when the work of a stage is done and nobody knows yet."""
+    publish()
+    from trainer.adapt import adapt, rounds, shared
+
+    if stage in adapt.STAGES:
+        adapt.STAGES[stage] = and_die(adapt.STAGES[stage])
+    else:
+        module = rounds if stage == "accept" else shared
+        setattr(module, stage, and_die(getattr(module, stage)))
+
+
+def and_die(work):
+    def done(*given, **named):
+        work(*given, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return done

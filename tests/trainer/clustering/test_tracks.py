@@ -14,7 +14,7 @@ pytest.importorskip("numba", reason="clustering needs numba")
 from trainer.clustering.dbscan import DbscanSettings
 from trainer.clustering.jaccard import Graph, JaccardSettings, Rows
 from trainer.clustering.quality import adjusted_rand, track_consistency
-from trainer.clustering.recluster import ClusterSettings
+from trainer.clustering.recluster import ClusterSettings, cluster
 from trainer.clustering.tracks import Tracks, cluster_tracks, seen_together, tracks_of
 from trainer.clustering.ways import Way, windows
 from trainer.data.records import Crops
@@ -148,3 +148,28 @@ def test_a_cluster_needs_its_crops() -> None:
     assert (few.labels >= 0).all()
     assert np.bincount(many.labels[many.labels >= 0]).min() >= 9
     assert len(many.trials) == 5
+
+
+def test_a_fit_bounds_the_neighbours_of_few_tracks() -> None:
+    """Fifteen tracks of sixty crops; the limits of finer clusters were chosen for crops."""
+    features, crops, _ = town(6, vehicles=5, noise=0.2)
+    settings = LabelSettings(clustering=CHOSEN, tracks=True, fit=True)
+    found = clusters(features, crops, settings)
+    assert (found.settings.jaccard.k1, found.settings.jaccard.k2) == (3, 3)
+    assert tuple(trial.eps for trial in found.trials) == CHOSEN.eps_candidates
+
+
+def test_ways_still_count_where_the_range_of_eps_is_widened() -> None:
+    features, crops, _ = town(7, vehicles=30, noise=0.7)
+    ways = {(0, 1): (50.0, 100.0), (1, 2): (50.0, 100.0)}
+    narrow = CHOSEN.model_copy(update={"eps_candidates": (0.1, 0.15), "dbscan": DbscanSettings(min_samples=6)})
+    known = crops.cameras, None, crops.times_s
+    found = cluster(features, narrow, *known, ways=ways)
+    assert max(found.settings.eps_candidates) > 0.15
+    again, without = (cluster(features, found.settings, *known, ways=each) for each in (ways, None))
+    np.testing.assert_array_equal(found.labels, again.labels)
+    assert found.transits is not None
+    assert again.transits is not None
+    assert without.transits is not None
+    np.testing.assert_array_equal(found.transits.ratios, again.transits.ratios)
+    assert not np.array_equal(found.transits.ratios, without.transits.ratios)
