@@ -39,6 +39,7 @@ class Checkpoint:
     steps: int  # steps of the run that are done
     plan: Epoch | None  # of the epoch under way; None between two epochs
     best: float | None  # best label-free score so far
+    start: dict[str, float] | None = None  # what was judged before the first step; not in version 0.1
 
 
 @dataclass(frozen=True, slots=True)

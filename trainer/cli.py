@@ -41,11 +41,14 @@ def train(
 ) -> None:
     """Train an embedder on crops without identities.
 
-    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06.
+    KEY=VALUE changes a value of the file, for example epochs=10 or method.temperature=0.06. The exit status is 3 where
+    the crops teach nothing, or the trained network is no better than its start: then that is the model.
     """
+    from trainer import outline
     from trainer.settings import read
 
-    content = read(config)  # what is no settings file is told before torch is imported
+    content = read(config)
+    outline.check(config, content, overrides or [])  # mistakes are told before torch is imported
 
     from trainer import config as configuration
     from trainer import run
@@ -139,7 +142,7 @@ def export(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     calibration: Annotated[Path, typer.Option(help="Data set: training crops for the INT8 ranges, test for the gate.")],
     out: Annotated[Path, typer.Option(help="Bundle to write: ….bundle.")],
     precision: Annotated[
-        str, typer.Option(help="int8, fp16, fp32; auto: the first that passes the gate and is worth it.")
+        str, typer.Option(help="Of the bundle's networks; auto: the smallest that passes the gate and is worth it.")
     ] = "auto",
     detector: DetectorFile = None,
     frames: Frames = None,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from edge_app.contract import yaml
-from edge_app.contract.mistakes import keys_of, mistakes
+from edge_app.contract.mistakes import mistakes
 from edge_app.contract.preprocess import InputSpec
-from edge_app.contract.yaml import FilePath, YamlError, plain
+from edge_app.contract.yaml import FilePath, plain
+from trainer import outline
 from trainer.errors import ConfigurationError
 from trainer.extract import ExtractSettings
 from trainer.methods import table
@@ -67,6 +68,10 @@ class TrainSettings(Settings):
     keep: Literal["last", "silhouette"] = "last"
     """Which network becomes the model: the last one, or the one whose own clusters have the best silhouette. No
     labels."""
+    when_in_doubt: Literal["keep_start", "train"] = "keep_start"
+    """What becomes of a run whose crops teach nothing, or whose network is no better than the weights it started from
+    by measures that need no labels (`trainer/judge.py`): the start is the model, and the command ends with status 3;
+    or train all the same and ask nothing."""
     evaluate_every: int = Field(default=0, ge=0)
     """Epochs between evaluations on the test set, for the log only; 0 = at the end only."""
     checkpoint_steps: int = Field(default=0, ge=0)
@@ -119,24 +124,8 @@ def differences(first: TrainSettings, second: TrainSettings) -> list[str]:
 
 
 def set_value(content: dict[str, Any], override: str) -> None:
-    """Set one `a.b=value` in plain values, in place; a path is relative to the current folder. `ConfigurationError`."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigurationError([f"{plain(override)}: expected key=value, for example epochs=10"], "command line")
-    try:
-        value = yaml.read_value(text)
-    except YamlError as error:
-        problems = [f"{plain(key)}: {problem}" for problem in error.problems]
-        raise ConfigurationError(problems, "command line") from None
-    place = content
-    *parents, last = key.split(".")
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            problem = f"{plain(override)}: {plain(parent)} is a value, not a group"
-            raise ConfigurationError([problem], "command line")
-    named = any(key == known and Path in kinds for known, kinds in keys_of(TrainSettings))
-    place[last] = str(Path.cwd() / Path(value).expanduser()) if named and isinstance(value, str) else value
+    """Set one `a.b=value` in plain values, in place, see `trainer.outline`."""
+    outline.set_value(content, override, TrainSettings)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -144,3 +133,13 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
     return flat
+
+
+def write_outline() -> None:
+    """Renew `outline.json`."""
+    text = json.dumps(outline.outline(TrainSettings.model_json_schema()), indent=1)
+    outline.FILE.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_outline()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -11,8 +13,12 @@ from trainer.clustering.site import spans_of, track_pulled
 from trainer.clustering.tracks import cluster_tracks, tracks_of
 from trainer.clustering.ways import Way, windows
 from trainer.data.records import Crops
-from trainer.errors import DataError
+from trainer.errors import LabelsError
 from trainer.settings import Settings
+
+STANDS_APART = 0.4  # silhouette; at this one the fitted clusters agreed best with the truth on six sets of crops
+FAR_BETTER, LARGE = 0.2, 4  # by so much finer clusters must be better, unless the median cluster has so many crops
+FINER = ((20, 4, 2), (10, 2, 2))  # k1, k2, min_samples
 
 
 class LabelSettings(Settings):
@@ -35,6 +41,10 @@ class LabelSettings(Settings):
     never meet in a cluster, not over others either. `track_weight` and `keep_apart` are then without effect."""
     ways: tuple[Way, ...] = ()
     """How long the ways between cameras take, where somebody knows: `transits` begins with them."""
+    fit: bool = False
+    """Fit k1, k2 and min_samples to the crops: where clusters hardly stand apart (silhouette under 0.4), or are small
+    and finer ones stand far better apart, an identity has fewer crops than they ask for, so fewer neighbours and
+    smaller clusters are taken; k1 is at most a quarter of the crops."""
 
 
 def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
@@ -45,28 +55,59 @@ def clusters(features: NDArray[np.float32], crops: Crops, settings: LabelSetting
         features = track_pulled(features, crops.tracklets, settings.track_weight)
     if settings.camera_centred:
         features = camera_centred(features, crops.cameras)
-    if settings.tracks:
-        tracks = tracks_of(features, crops.tracklets, crops.cameras, crops.times_s)
-        return cluster_tracks(tracks, settings.clustering, ways)
     spans = spans_of(crops.tracklets, crops.cameras, crops.times_s) if settings.keep_apart else None
     times_s = crops.times_s if timed else None
-    return cluster(features, settings.clustering, crops.cameras, spans, times_s, ways=ways)
+    tracks = tracks_of(features, crops.tracklets, crops.cameras, crops.times_s) if settings.tracks else None
+
+    def found(by: ClusterSettings) -> Clustering:
+        if tracks is not None:
+            return cluster_tracks(tracks, by, ways)
+        return cluster(features, by, crops.cameras, spans, times_s, ways=ways)
+
+    if not settings.fit:
+        return found(settings.clustering)
+    kept = None
+    for each in fitting(settings.clustering, len(features)):
+        result = found(each)
+        quality = result.quality
+        if kept is not None and quality.silhouette < kept.quality.silhouette + FAR_BETTER:
+            return kept
+        kept = result if quality.silhouette >= STANDS_APART else None
+        if kept is not None and quality.size_median >= LARGE:
+            break
+    return result
+
+
+def fitting(settings: ClusterSettings, crops: int) -> Iterator[ClusterSettings]:
+    """These settings, then finer ones, none of which asks for more neighbours than a quarter of the crops."""
+    most = max(2, crops // 4)
+    given = (settings.jaccard.k1, settings.jaccard.k2, settings.dbscan.min_samples)
+    for k1, k2, min_samples in (given, *(each for each in FINER if each[0] < given[0])):
+        jaccard = settings.jaccard.model_copy(update={"k1": min(k1, most), "k2": min(k2, most)})
+        dbscan = settings.dbscan.model_copy(update={"min_samples": min(min_samples, given[2])})
+        yield settings.model_copy(update={"jaccard": jaccard, "dbscan": dbscan})
 
 
 def pseudo_labels(features: NDArray[np.float32], crops: Crops, settings: LabelSettings) -> Clustering:
-    """`clusters`, but a `DataError` when there are fewer than two: nothing can be learned from them."""
+    """`clusters`, but a `LabelsError` when there are fewer than two: nothing can be learned from them."""
     result = clusters(features, crops, settings)
-    count, total = int(result.labels.max(initial=-1)) + 1, len(features)
+    count, total = result.quality.clusters, len(features)
     if count < 2:
-        outliers = f"{np.mean(result.labels < 0):.0%} of {total} crops are outliers"
-        advice = ("raise eps, lower min_samples, or give more crops", "lower eps, or give crops of more identities")[
-            count
-        ]
-        raise DataError(
-            f"clustering found {count} cluster{'s' * (count != 1)} at eps {result.eps} ({outliers}), "
-            f"at least 2 are needed: {advice}"
+        raise LabelsError(
+            f"clustering found {count} cluster{'s' * (count != 1)} at eps {result.eps:g} "
+            f"({result.quality.outlier_share:.0%} of {total} crops are outliers), at least 2 are needed: "
+            f"{_advice(count, total, result.settings.jaccard.k1)}"
         )
     return result
+
+
+def _advice(clusters: int, crops: int, k1: int) -> str:
+    """With k1 near the number of crops everything is everybody's neighbour, whatever eps is."""
+    if 2 * k1 > crops:
+        return f"k1 {k1} takes more than half of the crops for neighbours: give more crops, or lower k1"
+    if clusters:
+        return "lower eps, or give crops of more identities"
+    return "raise eps, lower min_samples, or give more crops"
 
 
 def camera_centred(features: NDArray[np.float32], cameras: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -91,4 +132,14 @@ def outliers_alone(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 def facts_of(result: Clustering) -> dict[str, float]:
     """The numbers of a clustering that belong into the log of a run."""
     quality = {name: value for name, value in result.quality.as_dict().items() if value is not None}
-    return {**quality, "eps": result.eps, "clustering_s": sum(result.seconds.values())}
+    tried = [trial.eps for trial in result.trials] or [result.eps]
+    used = result.settings
+    return {
+        **quality,
+        "eps": result.eps,
+        "eps_lowest": min(tried),
+        "eps_highest": max(tried),
+        "k1": used.jaccard.k1,
+        "min_samples": used.dbscan.min_samples,
+        "clustering_s": sum(result.seconds.values()),
+    }

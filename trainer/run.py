@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import checkpoint, config, optimiser, parallel
-from trainer.checkpoint import Checkpoint, Model
+from trainer import checkpoint, optimiser, parallel, resuming
+from trainer.checkpoint import Checkpoint
+from trainer.config import DataSettings, TrainSettings
 from trainer.data import layouts
 from trainer.data.cache import Cached, cached
 from trainer.data.loader import Chances, Loader
-from trainer.data.records import Crops, FixedTest, RandomTest, spread
+from trainer.data.records import Crops, spread
 from trainer.data.transforms import AS_THEY_ARE, Transform, normalise
-from trainer.errors import ConfigurationError, DataError
-from trainer.evaluate import EvaluationSettings
+from trainer.errors import ConfigurationError, LabelsError, NothingLearnedError
 from trainer.extract import features_of
+from trainer.keeping import MODEL, Keeper
 from trainer.labels import clusters
-from trainer.measure import Embed, measure, with_network
 from trainer.methods import table
 from trainer.models.average import Average
 from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
 from trainer.parallel import Processes
 from trainer.report.run import Finished, write_run
-from trainer.runlog import RunLog, commit_of, progress, read_log
+from trainer.runlog import RunLog, commit_of, read_log
+from trainer.screen import Screen
+from trainer.tested import TestSet
 from trainer.train import Place, Run, train
 
-CHECKPOINT, MODEL, BEST = "last.ckpt", "model.pt", "best.pt"
 CALIBRATION_CROPS = 1024  # spread evenly over the crops
-Show = Callable[[str, int], AbstractContextManager[Any]]  # what is done, and how much of it
 
 
-def start(settings: config.TrainSettings, folder: Path, resume: bool = False, quiet: bool = False) -> Path:
+def start(settings: TrainSettings, folder: Path, resume: bool = False, quiet: bool = False) -> Path:
     """Train as the settings say and leave everything in `folder`; returns the model file.
 
     With `resume` the run in `folder` goes on where its last checkpoint stands, or begins where there is none. Raises
-    the errors of `trainer.errors`.
+    the errors of `trainer.errors`; `NothingLearnedError` where the start was kept as the model.
     """
     processes = parallel.join(settings.device)
     try:
         processes.need_even_shares(settings.method.batch, settings.accumulate, settings.model.ghost_group)
-        before = _to_resume(settings, folder, resume)
+        before = resuming.before(settings, folder, resume)
         session = Session(settings, folder, processes, before, quiet=quiet or not processes.first)
         try:
-            train(session.run, session.place)
-            return session.finish()
+            return session.go(fresh=before is None)
         finally:
             session.log.close()
     finally:
@@ -61,163 +57,111 @@ class Session:
     """One run: its data, network, method and files."""
 
     def __init__(
-        self,
-        settings: config.TrainSettings,
-        folder: Path,
-        processes: Processes,
-        before: Checkpoint | None,
-        *,
-        quiet: bool,
+        self, settings: TrainSettings, folder: Path, processes: Processes, before: Checkpoint | None, *, quiet: bool
     ) -> None:
-        self.settings, self.folder, self.processes, self.quiet = settings, folder, processes, quiet
+        self.settings, self.folder, self.processes, self.screen = settings, folder, processes, Screen(quiet)
+        self.commit = commit_of(Path(__file__).parent)
         dataset = layouts.read(settings.data.root, settings.data.layout)
-        self.crops = _read_crops(dataset.train, settings.data, self.show)
-        self.test = dataset.test
+        self.crops = _read_crops(dataset.train, settings.data, self.screen)
         network = _network(settings, self.crops, before).to(processes.device)
         self.method = table.class_of(settings.method.name)(network, self.crops.crops, settings.method, settings.seed)
-        self.optimiser = optimiser.build(self.method.trained(), settings.optimiser)
-        self.average = None if settings.average is None else Average(network, settings.average)
-        if settings.compile:
-            network.trunk.compile()
-        self.place = Place()
-        self.best: float | None = None
-        self.commit = commit_of(Path(__file__).parent)
         self.log = RunLog(folder if processes.first else None)
-        self.log.start(self.plain_settings, self.commit)
+        self.log.start(settings.model_dump(mode="json"), self.commit)
         self.log.write("data", crops=len(self.crops.crops), unreadable=[str(item.path) for item in self.crops.bad])
-        if before is not None:
-            self._take_up(before)
+        mine = folder if processes.first else None
+        self.keeper = Keeper(settings, self.crops.crops, mine, lambda: self.network, self.commit)
+        self.test = TestSet(settings, dataset.test, lambda: self.network, processes, self.log)
         chances = Chances(self.method.views(), settings.data.input, settings.seed)
         self.run = Run(
             settings=settings,
             method=self.method,
             loader=Loader(self.crops, chances, processes, settings.accumulate, settings.model.ghost_group),
-            optimiser=self.optimiser,
-            average=self.average,
+            optimiser=optimiser.build(self.method.trained(), settings.optimiser),
+            average=None if settings.average is None else Average(network, settings.average),
             extract=self.extract,
             processes=processes,
             log=self.log,
             save=self.save,
+            labelled=lambda facts, steps: self.keeper.compare(facts, steps, self.log, self.screen),
             after_epoch=self.after_epoch,
-            show=self.show,
+            screen=self.screen,
         )
-
-    @property
-    def plain_settings(self) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json")
+        if settings.compile:
+            network.trunk.compile()
+        self.place = Place()
+        self._rows: tuple[int, NDArray[np.float32]] | None = None  # plain features, and after how many steps
+        if before is not None:
+            self._take_up(before)
 
     @property
     def network(self) -> Embedder:
         """What labels the crops and is exported: the running mean where there is one."""
-        return self.method.embedder() if self.average is None else self.average.network
+        average = self.run.average
+        return self.method.embedder() if average is None else average.network
 
-    @property
-    def embed(self) -> Embed:
-        """The network over crops of the test."""
-        data, settings = self.settings.data, self.settings.extraction
-        return with_network(self.network, data.input, settings, data.cache, self.processes, bad_limit=data.bad_limit)
-
-    def show(self, what: str, total: int) -> AbstractContextManager[Any]:
-        return progress(what, total, show=not self.quiet)
+    def go(self, fresh: bool) -> Path:
+        """Train to the end; returns the model file."""
+        try:
+            if fresh and self.keeper.judges:
+                self.keeper.begin(self.extract(), self.log)
+            self.screen.begin()
+            train(self.run, self.place)
+        except LabelsError as error:
+            if not self.keeper.judges:
+                raise
+            raise NothingLearnedError(self.keeper.keep_start(str(error))) from None
+        return self.finish()
 
     def extract(self, view: Transform = AS_THEY_ARE, seed: int = 0) -> NDArray[np.float32]:
         """Unit rows (N, D) float32 of all training crops, see `trainer.methods.base.Extract`."""
-        with self.show("extract", len(self.crops.crops)) as advance:
+        plain = view is AS_THEY_ARE
+        if plain and self._rows is not None and self._rows[0] == self.place.steps:
+            return self._rows[1]
+        with self.screen.show("extract", len(self.crops.crops)) as advance:
             data = self.crops.pixels, self.settings.data.input, self.settings.extraction
-            return features_of(self.network, *data, self.processes, view=view, seed=seed, progress=advance)
+            rows = features_of(self.network, *data, self.processes, view=view, seed=seed, progress=advance)
+        self._rows = (self.place.steps, rows) if plain else self._rows
+        return rows
 
     def save(self, place: Place) -> None:
         """Write a checkpoint (first process only)."""
         if self.processes.first:
-            state = Checkpoint(
-                settings=self.plain_settings,
-                commit=self.commit,
-                network=self.method.trained().state_dict(),
-                optimiser=self.optimiser.state_dict(),
-                average=None if self.average is None else self.average.network.state_dict(),
-                method=self.method.state(),
-                epoch=place.epoch,
-                step=place.step,
-                steps=place.steps,
-                plan=place.plan,
-                best=self.best,
-            )
-            checkpoint.save(self.folder / CHECKPOINT, state)
+            state = resuming.state_of(self.run, place, self.keeper)
+            checkpoint.save(self.folder / resuming.CHECKPOINT, state)
 
     def after_epoch(self, epoch: int) -> None:
-        """Scores of the network after `epoch` epochs: label-free for the choice of the model, on the test set for the
-        log only."""
-        if self.settings.keep == "silhouette":
-            score = clusters(self.extract(), self.crops.crops, self.settings.method.labels).quality.silhouette
-            self.log.write("choice", self.place.steps, silhouette=score)
-            if self.best is None or score > self.best:
-                self.best = score
-                self._save_model(BEST)
-        last = epoch == self.settings.epochs
-        every = self.settings.evaluate_every
-        if self.test is not None and self.processes.first and (last or (every and epoch % every == 0)):
-            self._measure(epoch, self.test)
-
-    def _measure(self, epoch: int, test: FixedTest | RandomTest) -> None:
-        """A test set that cannot be used, such as one of a single camera, does not end the training."""
-        try:
-            scores = measure(self.embed, test, EvaluationSettings())
-        except DataError as error:
-            self.test = None
-            self.log.write("not_tested", self.place.steps, epoch=epoch, reason=str(error))
-            text = f"not measured: {error}"
-        else:
-            self.log.write("test", self.place.steps, epoch=epoch, **scores.as_dict())
-            text = f"after epoch {epoch}: {scores.sentence()}"
-        if not self.quiet:
-            print(text)
+        """Choose by what needs no labels; measure on the test set for the log."""
+        self.keeper.after_epoch(self.extract, self.place.steps, self.log)
+        self.test.after_epoch(epoch, self.place.steps, self.screen)
 
     def finish(self) -> Path:
         """The model file of the finished run, and its report. Whatever ends it half-way, it can be done again: nothing
         that it needs is moved or removed."""
-        if self.processes.first:
-            self._keep_model()
         features = self.extract()
+        verdict = self.keeper.settle(features, self.log)
         if self.processes.first:
             found = clusters(features, self.crops.crops, self.settings.method.labels)
             name = f"{self.settings.data.root.name}: {self.settings.method.name}"
-            test = self.test if isinstance(self.test, FixedTest) else None
             about = (name, self.commit, self.settings.epochs, self.crops.crops)
-            write_run(self.folder, Finished(*about, features, found, test, self.embed))
+            write_run(self.folder, Finished(*about, features, found, self.test.shown, self.test.embed))
+        if verdict is not None:
+            raise NothingLearnedError(verdict)
         return self.folder / MODEL
 
-    def _keep_model(self) -> None:
-        best, model = self.folder / BEST, self.folder / MODEL
-        if self.settings.keep == "last":
-            self._save_model(MODEL)
-        elif best.exists():
-            checkpoint.copy(best, model)
-        elif not model.exists():  # version 0.1 moved the best model there
-            raise DataError(f"{best}: no such file; the run chose that network and cannot end without it: train anew")
-
-    def _save_model(self, name: str) -> None:
-        if self.processes.first:
-            model = Model(self.network, self.settings.data.input, self.plain_settings, self.commit)
-            checkpoint.save_model(self.folder / name, model)
-
     def _take_up(self, before: Checkpoint) -> None:
-        self.method.trained().load_state_dict(before.network)
-        self.optimiser.load_state_dict(before.optimiser)
-        if self.average is not None and before.average is not None:
-            self.average.network.load_state_dict(before.average)
-        self.method.load_state(before.method)
-        self.place = Place(before.epoch, before.step, before.steps, before.plan)
-        self.best = before.best
-        if self.processes.first and any(line["epoch"] <= before.epoch for line in read_log(self.folder, "not_tested")):
-            self.test = None  # as in the run that was not broken off
+        self.place = resuming.take_up(self.run, before)
+        self.keeper.take_up(before)
+        tried = read_log(self.folder, "not_tested") if self.processes.first else []
+        if any(line["epoch"] <= before.epoch for line in tried):
+            self.test.give_up()  # as in the run that was not broken off
 
 
-def _read_crops(crops: Crops, data: config.DataSettings, show: Show) -> Cached:
-    with show("decode", len(crops)) as advance:
+def _read_crops(crops: Crops, data: DataSettings, screen: Screen) -> Cached:
+    with screen.show("decode", len(crops)) as advance:
         return cached(crops, data.input, data.cache.expanduser(), data.bad_limit, advance)
 
 
-def _network(settings: config.TrainSettings, crops: Cached, before: Checkpoint | None) -> Embedder:
+def _network(settings: TrainSettings, crops: Cached, before: Checkpoint | None) -> Embedder:
     torch.manual_seed(settings.seed)  # for layers that start at random
     spec = settings.data.input
     if settings.start is not None:
@@ -228,7 +172,7 @@ def _network(settings: config.TrainSettings, crops: Cached, before: Checkpoint |
     return new_embedder(blueprint, _calibration(crops, settings.data))
 
 
-def _earlier(settings: config.TrainSettings) -> Embedder:
+def _earlier(settings: TrainSettings) -> Embedder:
     """The network of an earlier run. `ConfigurationError` where the settings say another one."""
     assert settings.start is not None
     loaded = checkpoint.load_model(settings.start)
@@ -240,27 +184,7 @@ def _earlier(settings: config.TrainSettings) -> Embedder:
     return loaded.network
 
 
-def _calibration(crops: Cached, data: config.DataSettings) -> list[Tensor]:
+def _calibration(crops: Cached, data: DataSettings) -> list[Tensor]:
     rows = spread(len(crops.crops), CALIBRATION_CROPS)
     blocks = np.array_split(rows, max(1, len(rows) // 64))
     return [normalise(torch.from_numpy(crops.pixels[block]), data.input) for block in blocks]
-
-
-def _to_resume(settings: config.TrainSettings, folder: Path, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from; `ConfigurationError` when the folder or the settings do not allow it."""
-    path = folder / CHECKPOINT
-    if not resume:
-        if path.exists() or (folder / MODEL).exists():
-            raise ConfigurationError(
-                [f"{folder} holds a run: go on with --resume, or choose another --out"], "command line"
-            )
-        return None
-    if not path.exists():
-        return None
-    before = checkpoint.load(path)
-    here = Path.cwd()  # version 0.1 wrote relative paths into checkpoints
-    old, new = (config.parse(values, str(path), here) for values in (before.settings, settings.model_dump(mode="json")))
-    changed = config.differences(old, new)
-    if changed:
-        raise ConfigurationError([*changed, "a run goes on with the settings it began with"], f"{path} --resume")
-    return before

@@ -1,5 +1,4 @@
-"""What a run leaves behind: resolved configuration, commit, a JSON-lines log, TensorBoard events, progress on the
-screen."""
+"""What a run leaves behind: resolved configuration, commit, a JSON-lines log, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -98,19 +97,3 @@ def commit_of(package: Path) -> str:
         return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-
-
-@contextmanager
-def progress(what: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left; the value is a function that takes how many more are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, disable=not show, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)

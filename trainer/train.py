@@ -22,6 +22,7 @@ from trainer.methods.base import Extract, Method
 from trainer.models.average import Average
 from trainer.parallel import Processes
 from trainer.runlog import RunLog
+from trainer.screen import Screen
 
 LOG_STEPS = 20
 
@@ -49,8 +50,9 @@ class Run:
     processes: Processes
     log: RunLog
     save: Callable[[Place], None]  # a checkpoint
+    labelled: Callable[[dict[str, float], int], None]  # a look at the facts of an epoch's labels
     after_epoch: Callable[[int], None]  # evaluation for the log, choice of the model
-    show: Callable[[str, int], Any]  # progress on the screen
+    screen: Screen
 
 
 def train(run: Run, place: Place) -> None:
@@ -61,9 +63,10 @@ def train(run: Run, place: Place) -> None:
         if place.plan is None:
             place.plan = method.start_epoch(place.epoch, run.extract)
             run.log.write("epoch", place.steps, epoch=place.epoch, plan=digest(place.plan), **place.plan.facts)
+            run.labelled(place.plan.facts, place.steps)
         network.train()
         total = len(place.plan.batches)
-        with run.show(f"epoch {place.epoch + 1}/{settings.epochs}", total - place.step) as advance:
+        with run.screen.show(f"epoch {place.epoch + 1}/{settings.epochs}", total - place.step) as advance:
             for batch in run.loader.batches(place.epoch, place.plan, place.step):
                 torch.manual_seed(step_seed(settings.seed, place.epoch, place.step))  # for dropout in the network
                 rate = set_rate(run, place.epoch + place.step / total)
@@ -87,7 +90,7 @@ def train(run: Run, place: Place) -> None:
                 if settings.checkpoint_steps and place.steps % settings.checkpoint_steps == 0 and place.step < total:
                     run.save(place)
                 advance(1)
-        checked(terms, place)
+        run.screen.epoch(place.epoch + 1, settings.epochs, checked(terms, place), place.plan.facts)
         place.epoch, place.step, place.plan = place.epoch + 1, 0, None
         run.after_epoch(place.epoch)
         run.save(place)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge_app.contract.bundle_manifest import Precision
 from edge_app.contract.preprocess import InputSpec
 from edge_app.errors import ModelError
 from edge_app.settings import FilePath, Settings
@@ -34,7 +35,7 @@ class EngineSettings(Settings):
     """TensorRT: the folder of built engines. Made when it is missing."""
     max_batch: int = Field(default=16, gt=0, le=1024)
     """TensorRT: the largest batch of the engine; larger ones are run in turns."""
-    precision: Literal["as-exported", "int8", "fp16", "fp32"] = "as-exported"
+    precision: Literal["as-exported"] | Precision = "as-exported"
     """TensorRT: part of the engine's name; a bundle says it itself. The model file decides how it computes."""
     scratch_mib: int = Field(default=1024, ge=16, le=1_000_000)
     """TensorRT: memory that the engine's layers may use for scratch."""

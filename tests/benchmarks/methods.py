@@ -64,6 +64,7 @@ COMMON: dict[str, Any] = {
     "model": {"backbone": "onnx", "unfold_batch_norm": True, "pooling": "average", "ghost_group": 64, "bf16": True},
     "optimiser": {"name": "adam", "rate": 3.5e-4, "weight_decay": 5e-4, "schedule": "cosine", "warmup_epochs": 1},
     "average": 0.99,
+    "when_in_doubt": "train",
 }
 JACCARD = {"k1": 30, "k2": 6}
 LABELS = {"clustering": {"jaccard": JACCARD, "eps_candidates": [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6]}}
@@ -77,7 +78,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "cap": {"method": {**BY_PROXIES["method"], "offline_from_epoch": 2}},
     "o2cap": BY_PROXIES,
     "tcrl": BY_CLUSTERS,
-    "crosslane": {},
+    "crosslane": {"method": {"labels": {"fit": False}}},
 }
 CENTRED = {**LABELS, "camera_centred": True}
 NO_TIME = {"transits": False}

@@ -20,7 +20,7 @@ from children import Child  # noqa: E402
 from tiny_crops import write_market  # noqa: E402
 from tiny_runs import assert_same, log_every_step, parsed, settings_of, weights  # noqa: E402
 
-from trainer import checkpoint, run  # noqa: E402
+from trainer import checkpoint, run, tested  # noqa: E402
 from trainer.errors import DataError, WorldError  # noqa: E402
 from trainer.report import run as report  # noqa: E402
 from trainer.runlog import RunLog, read_log  # noqa: E402
@@ -115,7 +115,7 @@ def stop_at_save(monkeypatch, number):
 STAGES = [  # of the end of a run that keeps its best network, in order: what is called, and whether it is done then
     (checkpoint, "save_model", True),  # the best network of the first epoch, without the checkpoint that says so
     (checkpoint, "save", True),
-    (run, "measure", True),
+    (tested, "measure", True),
     (checkpoint, "copy", True),
     (run, "write_run", False),
     (report, "save_labels", True),
@@ -183,7 +183,7 @@ def test_a_test_set_that_cannot_be_used_is_not_shown_after_a_resume_either(crops
     def refuse(*_):
         raise DataError("of one camera")
 
-    monkeypatch.setattr(run, "measure", refuse)
+    monkeypatch.setattr(tested, "measure", refuse)
     stop_at(monkeypatch, run, "write_run", False)
     with pytest.raises(KeyboardInterrupt):
         run.start(settings, tmp_path / "run", quiet=True)

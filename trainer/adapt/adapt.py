@@ -35,6 +35,7 @@ from trainer.commands import load_network
 from trainer.data import layouts
 from trainer.errors import ConfigurationError, DataError, TrainerError, WorldError
 from trainer.features import load_labels_of_paths, save_labels
+from trainer.keeping import MODEL
 from trainer.labels import facts_of, pseudo_labels
 from trainer.measure import with_network
 from trainer.parallel import join
@@ -67,7 +68,7 @@ class Work:
 
     @property
     def model(self) -> Path:
-        return self.folder / RUN / run.MODEL
+        return self.folder / RUN / MODEL
 
     def training(self) -> Any:
         return training(self.settings, self.current, self.folder / CROPS, self.folder / CACHE)
@@ -104,7 +105,7 @@ def adapt(
             say(f"round {one.number}: {name}")
             try:
                 found = stage(work)
-            except NothingLearnedError as error:
+            except NothingGainedError as error:
                 found, one.reason = error.facts, str(error)
             one.done[name] = found
             rounds.save(own, one)
@@ -113,7 +114,7 @@ def adapt(
     return one
 
 
-class NothingLearnedError(Exception):
+class NothingGainedError(Exception):
     """There is nothing to be learned, or nothing was: the model in force stays, for this reason."""
 
     def __init__(self, reason: str, facts: dict[str, Any] | None = None) -> None:
@@ -126,7 +127,7 @@ def chosen(work: Work) -> dict[str, Any]:
     choice = choose(known, work.settings.keep, work.settings.site)
     sides = known.ids[choice.trained], known.ids[choice.judged]
     if not len(choice.trained):
-        raise NothingLearnedError(f"none of {len(known)} crops may be trained on")
+        raise NothingGainedError(f"none of {len(known)} crops may be trained on")
     material = lay_out(work.folder, work.own, work.index, *sides)
     return {**asdict(material), "held_out_hours": len(choice.held_hours)}
 
@@ -142,7 +143,7 @@ def clustered(work: Work) -> dict[str, Any]:
     try:
         found = pseudo_labels(features, crops, settings.method.labels)
     except DataError as error:
-        raise NothingLearnedError(str(error)) from None
+        raise NothingGainedError(str(error)) from None
     save_labels(work.folder / BEFORE, found.labels, np.array([str(path) for path in crops.paths]))
     return facts_of(found)
 
@@ -154,14 +155,14 @@ def trained(work: Work) -> dict[str, Any]:
     except (ConfigurationError, WorldError):
         raise
     except TrainerError as error:  # no cluster in a later epoch, a loss that is no number: it would be so each time
-        raise NothingLearnedError(str(error)) from None
-    return {"model": f"{RUN}/{run.MODEL}"}
+        raise NothingGainedError(str(error)) from None
+    return {"model": f"{RUN}/{MODEL}"}
 
 
 def judged(work: Work) -> dict[str, Any]:
     verdict = judge.judge(work.settings, work.folder, work.folder / CACHE, work.current, work.model)
     if verdict.decision != "publish":
-        raise NothingLearnedError(judge.sentence(verdict), judge.facts(verdict))
+        raise NothingGainedError(judge.sentence(verdict), judge.facts(verdict))
     return judge.facts(verdict)
 
 
@@ -170,7 +171,7 @@ def exported(work: Work) -> dict[str, Any]:
     try:
         return bundle(work.settings, work.round, files, work.folder / CACHE, work.say)
     except DataError as error:
-        raise NothingLearnedError(str(error)) from None
+        raise NothingGainedError(str(error)) from None
 
 
 STAGES: dict[str, Callable[[Work], dict[str, Any]]] = {

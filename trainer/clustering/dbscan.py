@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
 
-from trainer.clustering.jaccard import Graph
+from trainer.clustering.jaccard import Graph, inclusive
 from trainer.errors import ConfigurationError
 from trainer.settings import Settings
 
@@ -36,13 +36,13 @@ def dbscan(graph: Graph, settings: DbscanSettings) -> NDArray[np.int64]:
             [f"eps {settings.eps} exceeds the reach {graph.reach} of the graph: build it with a larger one"]
         )
     half = graph.half
-    return _dbscan(half.starts, half.columns, half.values, np.float32(settings.eps), settings.min_samples)
+    return _dbscan(half.starts, half.columns, half.values, inclusive(settings.eps), settings.min_samples)
 
 
 def core_crops(graph: Graph, settings: DbscanSettings) -> NDArray[np.bool_]:
     """(N,) bool: the crops that `dbscan` takes for cores of clusters; the other members only border on one."""
     half = graph.half
-    near = half.values <= np.float32(settings.eps)
+    near = half.values <= inclusive(settings.eps)
     rows = np.repeat(np.arange(len(half)), np.diff(half.starts))
     ends = np.concatenate([rows[near], half.columns[near]])
     return 1 + np.bincount(ends, minlength=len(half)) >= settings.min_samples

@@ -43,6 +43,7 @@ from trainer.settings import Settings
 Integers = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Chunk = tuple[NDArray[np.int64], Integers, Floats]  # sizes of the rows, columns, values
+TIE = 1e-6  # two crops that share 4 of 6 neighbours lie at exactly 0.5, which float32 sums make 0.5 ± 1e-7
 
 
 class JaccardSettings(Settings):
@@ -99,6 +100,11 @@ def jaccard_graph(
     return overlap_graph(weights, reach, workers)
 
 
+def inclusive(distance: float) -> np.float32:
+    """The bound for "no farther than `distance`" that float32 distances of exactly that much do not miss."""
+    return np.float32(distance + TIE)
+
+
 def half_width(k1: int) -> int:
     """Columns of the half sets B: round(k1 / 2) + 1, half to even."""
     return round(k1 / 2) + 1
@@ -153,7 +159,7 @@ def overlap_graph(weights: Rows, reach: float, workers: int | None = None) -> Gr
     starts, columns, values = weights.starts, weights.columns, weights.values
     lists = kernels.invert(starts, columns, values)
     half = _rows(
-        lambda first, last: kernels.overlaps((starts, columns, values), lists, np.float32(reach), first, last),
+        lambda first, last: kernels.overlaps((starts, columns, values), lists, inclusive(reach), first, last),
         len(weights),
         workers,
     )

@@ -5,8 +5,8 @@ rows are (starts (N + 1,) int64, columns (nnz,) int32, values (nnz,) float32); a
 int64, columns, values) of the rows it made.
 
 Columns ascend in every row of V and sums are float32 in that order, as in the public dense code: with k2 = 6 two
-crops that share 4 of their 6 neighbours lie at exactly d = 0.5, and whether that is ≤ 0.5 is a matter of the last
-bit.
+crops that share 4 of their 6 neighbours lie at exactly d = 0.5, which sums in another order make 0.5 ± 1e-7:
+`jaccard.inclusive` keeps them together.
 """
 
 import numpy as np

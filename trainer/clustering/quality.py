@@ -7,6 +7,7 @@ Jaccard graph, outliers counting 0: too small an eps leaves outliers and splits,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,8 @@ from trainer.clustering.dbscan import DbscanSettings, dbscan
 from trainer.clustering.jaccard import Graph, Rows
 
 Labels = NDArray[np.int64]
+LOWEST_EPS = 0.05  # of a widened range
+CLEARLY = 0.01  # of the silhouette
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +88,42 @@ def measure(labels: Labels, pairs: Rows, cameras: NDArray[np.int64] | None = Non
 
 
 def choose_eps(graph: Graph, candidates: tuple[float, ...], min_samples: int) -> EpsChoice:
-    """The eps with the largest silhouette, the smaller one of equals. The graph must reach the largest candidate."""
-    candidates = tuple(sorted(candidates))
-    labels = [dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples)) for eps in candidates]
-    trials = trials_of(candidates, labels, graph.both())
-    best = int(np.argmax([trial.silhouette for trial in trials]))
-    return EpsChoice(candidates[best], labels[best], trials)
+    """`best_eps` of DBSCAN. The graph must reach the largest candidate."""
+    return best_eps(
+        graph.both(), candidates, lambda eps: dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples))
+    )
 
 
-def trials_of(candidates: tuple[float, ...], labels: list[Labels], pairs: Rows) -> tuple[EpsTrial, ...]:
-    """What is known of the labels (N,) at each eps, ascending, on `Graph.both()`."""
-    agreement = [adjusted_rand(a, b) for a, b in pairwise(labels)]
+def best_eps(pairs: Rows, candidates: tuple[float, ...], labels_at: Callable[[float], Labels]) -> EpsChoice:
+    """The eps whose labels have the largest silhouette on `Graph.both()`, the smaller one of equals.
+
+    Where that is the smallest candidate, smaller ones are tried, a step each, as long as each is better by
+    `CLEARLY`: below, the silhouette is often flat, and splits identities for nothing.
+    """
+
+    def tried(eps: float) -> tuple[Labels, float]:
+        labels = labels_at(eps)
+        return labels, float(silhouettes(labels, pairs).mean())
+
+    found = {eps: tried(eps) for eps in sorted(candidates)}
+    best = max(found, key=lambda eps: (found[eps][1], -eps))
+    step = float(np.diff(sorted(found)[:2]).sum())  # 0 of a single candidate
+    while step and best == min(found) and (lower := round(best - step, 6)) >= LOWEST_EPS:
+        found[lower] = tried(lower)
+        best = lower if found[lower][1] >= found[best][1] + CLEARLY else best
+    return EpsChoice(best, found[best][0], _trials(found))
+
+
+def _trials(found: dict[float, tuple[Labels, float]]) -> tuple[EpsTrial, ...]:
+    """What was tried, eps ascending."""
+    ascending = sorted(found)
+    agreement = [adjusted_rand(found[a][0], found[b][0]) for a, b in pairwise(ascending)]
     trials = []
-    for number, eps in enumerate(candidates):
+    for number, eps in enumerate(ascending):
+        labels, score = found[eps]
         beside = agreement[max(0, number - 1) : number + 1]
         stability = float(np.mean(beside)) if beside else 1.0
-        clusters, outliers = int(labels[number].max(initial=-1)) + 1, float(np.mean(labels[number] < 0))
-        score = float(silhouettes(labels[number], pairs).mean())
-        trials.append(EpsTrial(eps, clusters, outliers, score, stability))
+        trials.append(EpsTrial(eps, int(labels.max(initial=-1)) + 1, float(np.mean(labels < 0)), score, stability))
     return tuple(trials)
 
 

@@ -22,6 +22,8 @@ from trainer.clustering.transit import Transits, by_time, learn_transits, reach_
 from trainer.clustering.ways import Windows
 from trainer.settings import Settings
 
+HIGHEST_EPS = 0.8  # of a widened range; beyond, chance pairs chain everything together
+
 
 class ClusterSettings(Settings):
     """One clustering of all crops."""
@@ -33,7 +35,8 @@ class ClusterSettings(Settings):
     dbscan: DbscanSettings = DbscanSettings()
     """Density; its eps is not used where eps_candidates are given."""
     eps_candidates: tuple[float, ...] = ()
-    """When given, eps is chosen among these values, without labels, by the silhouette."""
+    """When given, eps is chosen among these values, without labels, by the silhouette. A choice at an end of the range
+    widens it by a step there."""
     workers: int | None = Field(default=None, ge=1)
     """Threads; by default one per core."""
 
@@ -55,6 +58,7 @@ class Clustering:
     trials: tuple[EpsTrial, ...]  # empty where eps was given
     seconds: dict[str, float]  # per stage
     graph: Graph  # what was clustered
+    settings: ClusterSettings  # by which, with the range of eps as it was widened
     transits: Transits | None = None  # what time said about its pairs; None without times
 
 
@@ -84,12 +88,14 @@ def cluster(
         transits = learn_transits(graph, lambda weighed: _labels_of(weighed, settings).labels, cameras, times_s, ways)
         graph = by_time(graph, transits, reach)
     choice = _labels_of(graph, settings)
+    if (further := wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
+        return cluster(features, further, cameras, apart, times_s, ways=ways)
     marks.append(time.perf_counter())
     quality = measure(choice.labels, graph.both(), cameras)
     marks.append(time.perf_counter())
     stages = ("neighbours", "jaccard", "dbscan", "quality")
     seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(choice.labels, choice.eps, quality, choice.trials, seconds, graph, transits)
+    return Clustering(choice.labels, choice.eps, quality, choice.trials, seconds, graph, settings, transits)
 
 
 def _labels_of(graph: Graph, settings: ClusterSettings) -> EpsChoice:
@@ -97,3 +103,12 @@ def _labels_of(graph: Graph, settings: ClusterSettings) -> EpsChoice:
     if settings.eps_candidates:
         return choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)
     return EpsChoice(settings.dbscan.eps, dbscan(graph, settings.dbscan), ())
+
+
+def wider(settings: ClusterSettings, eps: float) -> ClusterSettings | None:
+    """With one candidate more at the upper end, where that end was chosen."""
+    candidates = sorted(settings.eps_candidates)
+    if len(candidates) < 2 or eps < candidates[-1]:
+        return None
+    further = round(2 * candidates[-1] - candidates[-2], 6)
+    return settings.model_copy(update={"eps_candidates": (*candidates, further)}) if further <= HIGHEST_EPS else None

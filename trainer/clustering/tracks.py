@@ -28,8 +28,8 @@ from scipy.sparse.csgraph import connected_components
 from trainer.clustering.jaccard import Graph, Rows, jaccard_graph
 from trainer.clustering.knn import nearest
 from trainer.clustering.linkage import Merges, average_linkage, in_order
-from trainer.clustering.quality import EpsChoice, EpsTrial, measure, silhouettes, trials_of
-from trainer.clustering.recluster import Clustering, ClusterSettings
+from trainer.clustering.quality import EpsChoice, best_eps, measure, silhouettes
+from trainer.clustering.recluster import Clustering, ClusterSettings, wider
 from trainer.clustering.site import spans_of
 from trainer.clustering.transit import by_time, learn_transits, reach_before
 from trainer.clustering.ways import Windows
@@ -95,6 +95,8 @@ def cluster_tracks(tracks: Tracks, settings: ClusterSettings, ways: Windows | No
         transits = learn_transits(graph, lambda one: _choice(one, tracks, settings).labels, cameras, middles_s, usual)
         graph = by_time(graph, transits, reach)
     choice = _choice(graph, tracks, settings)
+    if (further := wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
+        return cluster_tracks(tracks, further, ways)
     marks.append(time.perf_counter())
     labels, crops = choice.labels[tracks.of_crop], len(tracks.of_crop)
     none = Rows(np.zeros(crops + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
@@ -103,7 +105,7 @@ def cluster_tracks(tracks: Tracks, settings: ClusterSettings, ways: Windows | No
     marks.append(time.perf_counter())
     stages = ("neighbours", "jaccard", "linkage", "quality")
     seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(labels, choice.eps, quality, choice.trials, seconds, graph, transits)
+    return Clustering(labels, choice.eps, quality, choice.trials, seconds, graph, settings, transits)
 
 
 def seen_together(tracks: Tracks, graph: Graph) -> tuple[Integers, Integers]:
@@ -131,13 +133,10 @@ def _choice(graph: Graph, tracks: Tracks, settings: ClusterSettings) -> EpsChoic
     """Clusters of tracks (T,) at the given eps, or at the one of the candidates that the silhouette prefers."""
     candidates = tuple(sorted(settings.eps_candidates)) or (settings.dbscan.eps,)
     merges = average_linkage(graph, seen_together(tracks, graph), candidates[-1])
-    labels = [_large(merges, eps, tracks, settings.dbscan.min_samples) for eps in candidates]
-    if len(candidates) == 1:
-        return EpsChoice(candidates[0], labels[0], ())
-    pairs = graph.both()
-    trials: tuple[EpsTrial, ...] = trials_of(candidates, labels, pairs)
-    best = int(np.argmax([trial.silhouette for trial in trials]))
-    return EpsChoice(candidates[best], labels[best], trials)
+    least = settings.dbscan.min_samples
+    if not settings.eps_candidates:
+        return EpsChoice(settings.dbscan.eps, _large(merges, settings.dbscan.eps, tracks, least), ())
+    return best_eps(graph.both(), candidates, lambda eps: _large(merges, eps, tracks, least))
 
 
 def _large(merges: Merges, eps: float, tracks: Tracks, min_crops: int) -> Integers:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.clustering.jaccard import Graph, Rows
+from trainer.clustering.jaccard import Graph, Rows, inclusive
 from trainer.clustering.ways import Windows
 
 Integers = NDArray[np.int64]
@@ -105,7 +105,7 @@ def by_time(graph: Graph, transits: Transits, reach: float) -> Graph:
         block = slice(start, start + BLOCK)
         root = np.sqrt(transits.weigh(rows[block], half.columns[block]))
         moved[block] = 1 - np.minimum(1, (1 - half.values[block]) * 2 * root / (root + 1))
-    kept = moved <= reach
+    kept = moved <= inclusive(reach)
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(half)))])
     return Graph(Rows(starts.astype(half.starts.dtype), half.columns[kept], moved[kept]), reach)
 

@@ -4,6 +4,7 @@ camera-aware proxies with Z crops each, as CAP and O2CAP balance them."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from pydantic import Field
 from trainer.settings import Settings
 
 Integers = NDArray[np.int64]
+Steps = Annotated[int, Field(ge=1)] | Literal["crops"]
+FEWEST = 10  # steps of an epoch, however few the crops are: the memories must move
 
 
 class SamplerSettings(Settings):
@@ -21,8 +24,8 @@ class SamplerSettings(Settings):
     """P, clusters per batch."""
     crops: int = Field(default=16, ge=1)
     """Z, crops per cluster."""
-    steps: int = Field(default=200, ge=1)
-    """Steps per epoch."""
+    steps: Steps = 200
+    """Steps per epoch; `crops` = as many as show each crop once on average, and at least 10."""
     other_cameras: bool = True
     """Take a cluster's further crops from other cameras than the first one, where it has any. Uses camera numbers."""
 
@@ -38,8 +41,9 @@ class ProxySamplerSettings(Settings):
     """P, proxies per batch."""
     crops: int = Field(default=4, ge=1)
     """Z, crops per proxy; a proxy of fewer crops repeats them."""
-    steps: int | None = Field(default=400, ge=1)
-    """Steps per epoch; null = as many as the clustered crops fill batches, which follows the clusters."""
+    steps: Steps | None = 400
+    """Steps per epoch; `crops` = as many as show each crop once on average, and at least 10; null = as many as the
+    clustered crops fill batches, which follows the clusters."""
 
     @property
     def batch(self) -> int:
@@ -55,7 +59,8 @@ def plan_batches(
     smaller than one batch: then passes are joined, and a batch repeats clusters.
     """
     groups = _members(labels)
-    return _fill(lambda: one_pass(groups, cameras, settings, generator), settings.batch, settings.steps)
+    steps = steps_of(settings.steps, len(labels), settings.batch)
+    return _fill(lambda: one_pass(groups, cameras, settings, generator), settings.batch, steps)
 
 
 def plan_proxy_batches(labels: Integers, settings: ProxySamplerSettings, generator: np.random.Generator) -> Integers:
@@ -66,8 +71,14 @@ def plan_proxy_batches(labels: Integers, settings: ProxySamplerSettings, generat
     """
     groups = _members(labels)
     clustered = sum(len(members) for members in groups)
-    steps = settings.steps or max(1, clustered // settings.batch)
+    published = max(1, clustered // settings.batch)
+    steps = published if settings.steps is None else steps_of(settings.steps, len(labels), settings.batch)
     return _fill(lambda: one_proxy_pass(groups, settings.crops, generator), settings.batch, steps)
+
+
+def steps_of(steps: Steps, crops: int, batch: int) -> int:
+    """Steps per epoch with this many crops, clustered or not: the same in every epoch."""
+    return max(FEWEST, -(-crops // batch)) if steps == "crops" else steps
 
 
 def _fill(one_more: Callable[[], Integers], batch: int, steps: int) -> Integers:

@@ -17,9 +17,10 @@ What is taken, and what is new:
 - From SpCL: a crop without a cluster keeps a row of its own. It is something to stay away from, and may be found as an
   online positive; so a third of the crops is not lost while the clusters are still poor.
 - Labels: each camera's mean is taken away before crops are compared; eps is chosen anew in every epoch, without labels,
-  by the silhouette; crops of one tracklet are pulled together, and tracks that one camera saw at the same time are
-  kept apart (`trainer.clustering.site`); how long the ways between cameras take is learned from the clusters, which
-  are then found anew with what time says (`trainer.clustering.transit`).
+  by the silhouette, and k1, k2 and min_samples by how many crops an identity seems to have; crops of one tracklet are
+  pulled together, and tracks that one camera saw at the same time are kept apart (`trainer.clustering.site`); how long
+  the ways between cameras take is learned from the clusters, which are then found anew with what time says
+  (`trainer.clustering.transit`).
 
 Everything falls back: crops without a camera number count as one camera more; without tracklets and times the labels
 come from the pictures alone.
@@ -65,10 +66,10 @@ class CrosslaneSettings(OnlineSettings):
 
     name: Literal["crosslane"] = "crosslane"
     labels: LabelSettings = LabelSettings(
-        clustering=CLUSTERS, camera_centred=True, track_weight=0.25, keep_apart=True, transits=True
+        clustering=CLUSTERS, camera_centred=True, track_weight=0.25, keep_apart=True, transits=True, fit=True
     )
     """The clusters of an epoch, before they are split by camera."""
-    sampler: ProxySamplerSettings = ProxySamplerSettings(proxies=16, crops=4, steps=100)
+    sampler: ProxySamplerSettings = ProxySamplerSettings(proxies=16, crops=4, steps="crops")
     """The batches of an epoch."""
     aggregation: Aggregation = "batch_mean"
     """`batch_mean` weighs all crops alike; `camera_sum` as CAP and O2CAP."""

@@ -36,7 +36,7 @@ from trainer.data.batch import Batch, Epoch
 from trainer.data.records import Crops
 from trainer.data.samplers import SamplerSettings, plan_batches
 from trainer.data.transforms import Augment, AugmentSettings, Transform
-from trainer.errors import DataError
+from trainer.errors import LabelsError
 from trainer.labels import LabelSettings, outliers_alone
 from trainer.memory import Memory
 from trainer.methods.base import Extract
@@ -113,12 +113,12 @@ class SpCL:
         labels, facts = self._self_paced(features)
         classes = outliers_alone(labels)
         if classes.max() < 1:
-            raise DataError("all crops fell into one cluster, nothing can be learned from it: lower eps")
+            raise LabelsError("all crops fell into one cluster, nothing can be learned from it: lower eps")
         self.classes = torch.from_numpy(classes).to(self.device)
         generator = np.random.default_rng((self.seed, epoch))
         drawn = classes if self.settings.draw_outliers else labels
         if drawn.max() < 0:
-            raise DataError("all crops are outliers, there is no cluster to draw: raise eps, or set draw_outliers")
+            raise LabelsError("all crops are outliers, there is no cluster to draw: raise eps, or set draw_outliers")
         return Epoch(classes, plan_batches(drawn, self.crops.cameras, self.settings.sampler, generator), facts)
 
     def forward(self, batch: Batch) -> Out:

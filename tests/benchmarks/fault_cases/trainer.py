@@ -20,6 +20,7 @@ method:
   sampler: {clusters: 2, crops: 4, steps: 2}
   augment: {pad_px: 1}
 epochs: 1
+when_in_doubt: train
 device: cpu
 """
 

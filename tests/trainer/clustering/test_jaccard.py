@@ -9,7 +9,7 @@ DBSCAN = pytest.importorskip("sklearn.cluster", reason="the oracle needs scikit-
 
 from dense_oracle import dense_jaccard, dense_rows  # noqa: E402
 
-from trainer.clustering.dbscan import DbscanSettings, dbscan  # noqa: E402
+from trainer.clustering.dbscan import DbscanSettings, core_crops, dbscan  # noqa: E402
 from trainer.clustering.jaccard import (  # noqa: E402
     JaccardSettings,
     encode,
@@ -176,6 +176,27 @@ def test_numbers_of_the_released_code(k1, k2, shared_data):
         different = labels != golden[f"labels_{k1}_{k2}_eps{tenths}"]
         assert not different[~tied].any(), (tenths, np.flatnonzero(different & ~tied))
         assert different.sum() <= 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_crops_at_exactly_eps_are_neighbours(seed):
+    """With k1 6 and k2 3 two crops often lie at exactly 0.5. By the public code's rule, d ≤ eps, they belong together;
+    float32 sums that end at 0.5 + 1e-7 made outliers of them."""
+    generator = np.random.default_rng(seed)
+    features = unit(generator.standard_normal((60, 8))[np.arange(480) % 60] + 0.5 * generator.standard_normal((480, 8)))
+    neighbours, settings = nearest(features, 6), JaccardSettings(k1=6, k2=3)
+    exact = np.round(dense_jaccard(features, neighbours, 6, 3), 7)
+    ties = np.argwhere(np.tril(exact == 0.5, -1))
+    graph = jaccard_graph(features, neighbours, settings, 0.5)
+    assert len(ties) > 20
+    assert (dense(graph)[tuple(ties.T)] < 1).all()
+    oracle = DBSCAN(eps=0.5, min_samples=4, metric="precomputed").fit_predict(exact)
+    np.testing.assert_array_equal(dbscan(graph, DbscanSettings(eps=0.5, min_samples=4)), oracle)
+    np.testing.assert_array_equal(core_crops(graph, DbscanSettings(eps=0.5)), cores_of(exact, 0.5))
+
+
+def cores_of(matrix, eps, min_samples=4):
+    return (matrix <= eps).sum(axis=1) >= min_samples
 
 
 def test_fewer_crops_than_neighbours():

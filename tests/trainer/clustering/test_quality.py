@@ -127,3 +127,19 @@ def test_tracks_tell_of_split_and_impossible_clusters():
     other_camera[4:6] = 5
     assert track_consistency(labels, other_camera, times, tracks).impossible_clusters == 0
     assert track_consistency(labels, np.full(11, -1), times, tracks).split_tracks == 0
+
+
+def test_a_choice_at_the_lower_end_widens_the_range_where_that_is_clearly_better():
+    features, truth = blobs(150, 12, noise=0.45)
+    narrow = cluster(features, ClusterSettings(eps_candidates=(0.7, 0.75)))
+    assert narrow.eps < 0.7
+    assert min(trial.eps for trial in narrow.trials) <= narrow.eps  # one more was tried, if there was room
+    fixed = cluster(features, ClusterSettings(dbscan={"eps": 0.7}))
+    assert adjusted_rand(narrow.labels, truth) >= adjusted_rand(fixed.labels, truth)
+
+
+def test_a_choice_at_the_upper_end_widens_the_range():
+    features, _ = blobs(150, 12, noise=0.9)
+    found = cluster(features, ClusterSettings(eps_candidates=(0.1, 0.15)))
+    assert found.eps > 0.15
+    assert max(trial.eps for trial in found.trials) > 0.15

@@ -147,4 +147,4 @@ def test_a_cluster_needs_its_crops() -> None:
     )
     assert (few.labels >= 0).all()
     assert np.bincount(many.labels[many.labels >= 0]).min() >= 9
-    assert len(many.trials) == 5
+    assert len(many.trials) >= 5

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data.samplers import SamplerSettings, one_pass, plan_batches
+from trainer.data.samplers import SamplerSettings, one_pass, plan_batches, steps_of
 
 
 def world():
@@ -52,3 +52,11 @@ def test_fewer_clusters_than_a_batch_needs_still_fill_it():
 def test_no_cluster_at_all():
     with pytest.raises(ValueError, match="no cluster"):
         plan_batches(np.full(5, -1), np.zeros(5, int), SamplerSettings(), np.random.default_rng(0))
+
+
+def test_steps_follow_the_crops():
+    assert [steps_of("crops", crops, 64) for crops in (20, 175, 6094, 100_000)] == [10, 10, 96, 1563]
+    assert steps_of(7, 6094, 64) == 7
+    settings = SamplerSettings(clusters=2, crops=2, steps="crops")
+    labels = np.arange(100) % 5
+    assert len(plan_batches(labels, labels, settings, np.random.default_rng(0))) == 25

@@ -50,6 +50,7 @@ def parsed(root, cache, name, **method):
                 **method,
             },
             "epochs": 2,
+            "when_in_doubt": "train",
             "device": "cpu",
             "checkpoint_steps": 3,
         },

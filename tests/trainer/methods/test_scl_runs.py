@@ -53,6 +53,7 @@ def parsed(root, cache, small, method=None, **changes):
         },
         "optimiser": {"name": "sgd", "rate": 1e-2, "schedule": "constant"},
         "epochs": 2,
+        "when_in_doubt": "train",
         "device": "cpu",
         **changes,
     }

@@ -31,6 +31,7 @@ def parsed(root, cache, name="tcrl", **method):
         "model": {"backbone": "osnet_x0_25", "ghost_group": 4, "pooling": "average"},
         "method": {"name": name, **shared, **method},
         "epochs": 2,
+        "when_in_doubt": "train",
         "device": "cpu",
         "checkpoint_steps": 3,
     }
