@@ -43,8 +43,7 @@ class LabelSettings(Settings):
     smaller clusters are taken; k1 is at most a quarter of the crops, which is all that it does to `tracks`."""
     tracks: bool = False
     """Cluster tracks rather than crops: the crops of one stay together, tracks that one camera saw at the same time
-    never meet in a cluster, not over others either. `track_weight` and `keep_apart` are then without effect, and eps
-    stays within its candidates."""
+    never meet in a cluster, not over others either. `track_weight` and `keep_apart` are then without effect."""
     ways: tuple[Way, ...] = ()
     """How long the ways between cameras take, where somebody knows: `transits` begins with them."""
 

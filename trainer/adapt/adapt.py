@@ -105,7 +105,7 @@ def adapt(
             say(f"round {one.number}: {name}")
             try:
                 found = stage(work)
-            except KeptError as error:
+            except NothingGainedError as error:
                 found, one.reason = error.facts, str(error)
             one.done[name] = found
             rounds.save(own, one)
@@ -114,8 +114,8 @@ def adapt(
     return one
 
 
-class KeptError(Exception):
-    """The model in force stays, for this reason: there is nothing to be learned, or nothing was."""
+class NothingGainedError(Exception):
+    """There is nothing to be learned, or nothing was: the model in force stays, for this reason."""
 
     def __init__(self, reason: str, facts: dict[str, Any] | None = None) -> None:
         super().__init__(reason)
@@ -127,7 +127,7 @@ def chosen(work: Work) -> dict[str, Any]:
     choice = choose(known, work.settings.keep, work.settings.site)
     sides = known.ids[choice.trained], known.ids[choice.judged]
     if not len(choice.trained):
-        raise KeptError(f"none of {len(known)} crops may be trained on")
+        raise NothingGainedError(f"none of {len(known)} crops may be trained on")
     material = lay_out(work.folder, work.own, work.index, *sides)
     return {**asdict(material), "held_out_hours": len(choice.held_hours)}
 
@@ -143,7 +143,7 @@ def clustered(work: Work) -> dict[str, Any]:
     try:
         found = pseudo_labels(features, crops, settings.method.labels)
     except DataError as error:
-        raise KeptError(str(error)) from None
+        raise NothingGainedError(str(error)) from None
     save_labels(work.folder / BEFORE, found.labels, np.array([str(path) for path in crops.paths]))
     return facts_of(found)
 
@@ -154,15 +154,15 @@ def trained(work: Work) -> dict[str, Any]:
         run.start(work.training(), folder, resume=folder.exists(), quiet=True)
     except (ConfigurationError, WorldError):
         raise
-    except TrainerError as error:  # nothing was learned, or a loss is no number: it would be so each time
-        raise KeptError(str(error)) from None
+    except TrainerError as error:  # no cluster in a later epoch, a loss that is no number: it would be so each time
+        raise NothingGainedError(str(error)) from None
     return {"model": f"{RUN}/{MODEL}"}
 
 
 def judged(work: Work) -> dict[str, Any]:
     verdict = judge.judge(work.settings, work.folder, work.folder / CACHE, work.current, work.model)
     if verdict.decision != "publish":
-        raise KeptError(judge.sentence(verdict), judge.facts(verdict))
+        raise NothingGainedError(judge.sentence(verdict), judge.facts(verdict))
     return judge.facts(verdict)
 
 
@@ -171,7 +171,7 @@ def exported(work: Work) -> dict[str, Any]:
     try:
         return bundle(work.settings, work.round, files, work.folder / CACHE, work.say)
     except DataError as error:
-        raise KeptError(str(error)) from None
+        raise NothingGainedError(str(error)) from None
 
 
 STAGES: dict[str, Callable[[Work], dict[str, Any]]] = {

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from trainer.clustering.jaccard import Graph
+from trainer.clustering.jaccard import TIE, Graph
 
 Integers = NDArray[np.int64]
 
@@ -40,7 +40,7 @@ class Merges:
 
     def cut(self, eps: float) -> Integers:
         """The group of each item (N,) when only merges of at most `eps` were made, numbered by first items."""
-        made = self.distances <= eps
+        made = self.distances <= eps + TIE
         pairs = coo_array(
             (np.ones(made.sum(), np.int8), (self.first[made], self.second[made])), (self.count, self.count)
         )
@@ -74,7 +74,7 @@ def average_linkage(graph: Graph, apart: tuple[Integers, Integers], reach: float
     merges = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     while True:
         similarity = pairs.total / (sizes[pairs.first] * sizes[pairs.second])
-        possible = ~pairs.apart & (similarity >= 1 - reach)
+        possible = ~pairs.apart & (similarity >= 1 - reach - TIE)
         if not possible.any():
             first, second, distances = (np.concatenate(column) for column in zip(*merges, strict=True))
             return Merges(count, first, second, np.maximum(distances, 0))

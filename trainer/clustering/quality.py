@@ -7,7 +7,7 @@ Jaccard graph, outliers counting 0: too small an eps leaves outliers and splits,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,6 @@ from trainer.clustering.dbscan import DbscanSettings, dbscan
 from trainer.clustering.jaccard import Graph, Rows
 
 Labels = NDArray[np.int64]
-Found = Mapping[float, tuple[Labels, float]]  # eps → labels (N,) and their silhouette
 LOWEST_EPS = 0.05  # of a widened range
 CLEARLY = 0.01  # of the silhouette
 
@@ -89,37 +88,33 @@ def measure(labels: Labels, pairs: Rows, cameras: NDArray[np.int64] | None = Non
 
 
 def choose_eps(graph: Graph, candidates: tuple[float, ...], min_samples: int) -> EpsChoice:
-    """The eps with the largest silhouette, the smaller one of equals. The graph must reach the largest candidate.
+    """`best_eps` of DBSCAN. The graph must reach the largest candidate."""
+    return best_eps(
+        graph.both(), candidates, lambda eps: dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples))
+    )
+
+
+def best_eps(pairs: Rows, candidates: tuple[float, ...], labels_at: Callable[[float], Labels]) -> EpsChoice:
+    """The eps whose labels have the largest silhouette on `Graph.both()`, the smaller one of equals.
 
     Where that is the smallest candidate, smaller ones are tried, a step each, as long as each is better by
     `CLEARLY`: below, the silhouette is often flat, and splits identities for nothing.
     """
-    pairs = graph.both()
 
     def tried(eps: float) -> tuple[Labels, float]:
-        return scored(dbscan(graph, DbscanSettings(eps=eps, min_samples=min_samples)), pairs)
+        labels = labels_at(eps)
+        return labels, float(silhouettes(labels, pairs).mean())
 
     found = {eps: tried(eps) for eps in sorted(candidates)}
-    best = best_of(found).eps
+    best = max(found, key=lambda eps: (found[eps][1], -eps))
     step = float(np.diff(sorted(found)[:2]).sum())  # 0 of a single candidate
     while step and best == min(found) and (lower := round(best - step, 6)) >= LOWEST_EPS:
         found[lower] = tried(lower)
         best = lower if found[lower][1] >= found[best][1] + CLEARLY else best
-    return EpsChoice(best, found[best][0], trials_of(found))
+    return EpsChoice(best, found[best][0], _trials(found))
 
 
-def scored(labels: Labels, pairs: Rows) -> tuple[Labels, float]:
-    """Labels (N,) with their silhouette on `Graph.both()`."""
-    return labels, float(silhouettes(labels, pairs).mean())
-
-
-def best_of(found: Found) -> EpsChoice:
-    """The eps with the largest silhouette, the smaller one of equals."""
-    best = max(found, key=lambda eps: (found[eps][1], -eps))
-    return EpsChoice(best, found[best][0], trials_of(found))
-
-
-def trials_of(found: Found) -> tuple[EpsTrial, ...]:
+def _trials(found: dict[float, tuple[Labels, float]]) -> tuple[EpsTrial, ...]:
     """What was tried, eps ascending."""
     ascending = sorted(found)
     agreement = [adjusted_rand(found[a][0], found[b][0]) for a, b in pairwise(ascending)]

@@ -88,8 +88,8 @@ def cluster(
         transits = learn_transits(graph, lambda weighed: _labels_of(weighed, settings).labels, cameras, times_s, ways)
         graph = by_time(graph, transits, reach)
     choice = _labels_of(graph, settings)
-    if (wider := _wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
-        return cluster(features, wider, cameras, apart, times_s, ways=ways)
+    if (further := wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
+        return cluster(features, further, cameras, apart, times_s, ways=ways)
     marks.append(time.perf_counter())
     quality = measure(choice.labels, graph.both(), cameras)
     marks.append(time.perf_counter())
@@ -105,7 +105,7 @@ def _labels_of(graph: Graph, settings: ClusterSettings) -> EpsChoice:
     return EpsChoice(settings.dbscan.eps, dbscan(graph, settings.dbscan), ())
 
 
-def _wider(settings: ClusterSettings, eps: float) -> ClusterSettings | None:
+def wider(settings: ClusterSettings, eps: float) -> ClusterSettings | None:
     """With one candidate more at the upper end, where that end was chosen."""
     candidates = sorted(settings.eps_candidates)
     if len(candidates) < 2 or eps < candidates[-1]:

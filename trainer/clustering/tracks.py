@@ -28,8 +28,8 @@ from scipy.sparse.csgraph import connected_components
 from trainer.clustering.jaccard import Graph, Rows, jaccard_graph
 from trainer.clustering.knn import nearest
 from trainer.clustering.linkage import Merges, average_linkage, in_order
-from trainer.clustering.quality import EpsChoice, best_of, measure, scored
-from trainer.clustering.recluster import Clustering, ClusterSettings
+from trainer.clustering.quality import EpsChoice, best_eps, measure, silhouettes
+from trainer.clustering.recluster import Clustering, ClusterSettings, wider
 from trainer.clustering.site import spans_of
 from trainer.clustering.transit import by_time, learn_transits, reach_before
 from trainer.clustering.ways import Windows
@@ -95,10 +95,12 @@ def cluster_tracks(tracks: Tracks, settings: ClusterSettings, ways: Windows | No
         transits = learn_transits(graph, lambda one: _choice(one, tracks, settings).labels, cameras, middles_s, usual)
         graph = by_time(graph, transits, reach)
     choice = _choice(graph, tracks, settings)
+    if (further := wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
+        return cluster_tracks(tracks, further, ways)
     marks.append(time.perf_counter())
     labels, crops = choice.labels[tracks.of_crop], len(tracks.of_crop)
     none = Rows(np.zeros(crops + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    _, separation = scored(choice.labels, graph.both())  # of tracks: crops have no graph here
+    separation = float(silhouettes(choice.labels, graph.both()).mean())  # of tracks: crops have no graph here
     quality = replace(measure(labels, none, tracks.cameras[tracks.of_crop]), silhouette=separation)
     marks.append(time.perf_counter())
     stages = ("neighbours", "jaccard", "linkage", "quality")
@@ -131,11 +133,10 @@ def _choice(graph: Graph, tracks: Tracks, settings: ClusterSettings) -> EpsChoic
     """Clusters of tracks (T,) at the given eps, or at the one of the candidates that the silhouette prefers."""
     candidates = tuple(sorted(settings.eps_candidates)) or (settings.dbscan.eps,)
     merges = average_linkage(graph, seen_together(tracks, graph), candidates[-1])
-    labels = {eps: _large(merges, eps, tracks, settings.dbscan.min_samples) for eps in candidates}
-    if len(labels) == 1:
-        return EpsChoice(candidates[0], labels[candidates[0]], ())
-    pairs = graph.both()
-    return best_of({eps: scored(each, pairs) for eps, each in labels.items()})
+    least = settings.dbscan.min_samples
+    if not settings.eps_candidates:
+        return EpsChoice(settings.dbscan.eps, _large(merges, settings.dbscan.eps, tracks, least), ())
+    return best_eps(graph.both(), candidates, lambda eps: _large(merges, eps, tracks, least))
 
 
 def _large(merges: Merges, eps: float, tracks: Tracks, min_crops: int) -> Integers:

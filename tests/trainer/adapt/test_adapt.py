@@ -20,7 +20,7 @@ import yaml
 from children import Child
 from tiny_crops import picture
 from tiny_networks import small_onnx
-from tiny_site import NOON_S, Site, crop, die_after, publish
+from tiny_site import NOON_S, Site, crop, die_after, publish, without_charts
 
 from trainer.adapt import command, rounds
 from trainer.adapt.index import Index
@@ -39,8 +39,8 @@ TRAINING = {
     },
     "optimiser": {"name": "sgd", "rate": 1.0e-3},
     "epochs": 1,
+    "when_in_doubt": "train",  # a handful of crops: the gate decides here
     "device": "cpu",
-    "when_in_doubt": "train",  # networks of random weights learn nothing in two steps
 }
 
 
@@ -118,6 +118,7 @@ def result(settings: SiteSettings) -> tuple[Any, ...]:
     kept = index._rows("SELECT key FROM crops WHERE id IN (SELECT crop FROM reservoir) ORDER BY key")
     index.close()
     facts = {name: value for name, value in one.done.items() if name != "cluster"}  # it says how long it took
+    facts.get("export", {}).pop("serial", None)  # the time
     return (
         one.decision,
         one.reason,
@@ -134,7 +135,8 @@ def adapted(settings: SiteSettings) -> tuple[int, str]:
     return command.once([settings], said.append), "\n".join(said)
 
 
-def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path):
+def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path, monkeypatch):
+    without_charts(monkeypatch.setattr)
     site, settings = tiny(tmp_path, keep={"held_out": 0.4})
     for hour in range(4):
         site.upload(vehicles(10 * hour, 4, NOON_S + 3600 * hour))
@@ -147,20 +149,6 @@ def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path):
     assert left == {"before.npz", "crops.csv", "judged.csv", "round.json", "run"}  # no picture, no cache, no bundle
     told = json.loads((site.objects / "town" / "adapted").read_text())
     assert (told["round"], told["model"], told["seen"]) == (1, None, {"edge-1-b.7": 3})
-
-
-def test_a_network_that_learned_nothing_keeps_the_model_and_the_process_succeeds(tmp_path):
-    site, settings = tiny(tmp_path)
-    settings.train.write_text(yaml.safe_dump({**TRAINING, "when_in_doubt": "keep_start"}))
-    site.upload(vehicles(0, 12))
-    failed, said = adapted(settings)
-    assert (failed, decision_of(settings)) == (0, "kept")
-    assert "the trained network is no better than its start" in said
-    one = rounds.latest(settings.folder)
-    assert one is not None
-    assert list(one.done) == ["choose", "cluster", "train"]
-    assert one.reason in said
-    assert not (settings.folder / "current.json").exists()
 
 
 def test_a_site_without_crops_keeps_its_model(tmp_path):
@@ -251,8 +239,8 @@ def test_mistakes_of_all_sites_are_said_at_once(tmp_path):
 @pytest.mark.parametrize(
     "deaths",
     [
-        ("cluster", "train", "accept", "send_model"),
-        pytest.param(("choose", "judge", "export", "accept", "send_model", "write"), marks=pytest.mark.long),
+        ("train", "accept", "send_model"),
+        pytest.param(("choose", "cluster", "judge", "export", "write"), marks=pytest.mark.long),
     ],
 )
 def test_killed_at_every_stage_it_ends_as_it_would_have(tmp_path, deaths):
@@ -266,6 +254,7 @@ def test_killed_at_every_stage_it_ends_as_it_would_have(tmp_path, deaths):
         for stage in deaths if name == "broken" else ():
             dying = Child(root / f"said.{stage}", "adapt", root / "site.yaml", prepare=partial(die_after, stage))
             assert dying.wait() == -9, dying.text()
+            (site.objects / "town" / "lock").unlink()  # as a person may who knows that its owner is dead
         ended = Child(root / "said", "adapt", root / "site.yaml", prepare=publish)
         assert ended.wait() == 0, ended.text()
         results.append(result(settings))

@@ -147,7 +147,7 @@ def test_a_cluster_needs_its_crops() -> None:
     )
     assert (few.labels >= 0).all()
     assert np.bincount(many.labels[many.labels >= 0]).min() >= 9
-    assert len(many.trials) == 5
+    assert len(many.trials) >= 5
 
 
 def test_a_fit_bounds_the_neighbours_of_few_tracks() -> None:
@@ -156,7 +156,7 @@ def test_a_fit_bounds_the_neighbours_of_few_tracks() -> None:
     settings = LabelSettings(clustering=CHOSEN, tracks=True, fit=True)
     found = clusters(features, crops, settings)
     assert (found.settings.jaccard.k1, found.settings.jaccard.k2) == (3, 3)
-    assert tuple(trial.eps for trial in found.trials) == CHOSEN.eps_candidates
+    assert {trial.eps for trial in found.trials} >= set(CHOSEN.eps_candidates)
 
 
 def test_ways_still_count_where_the_range_of_eps_is_widened() -> None:

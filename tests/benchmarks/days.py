@@ -1,0 +1,168 @@
+"""Real crops that come day by day: does a site that adapts daily end where one training on everything ends?
+
+    python tests/benchmarks/days.py DATA --model START.onnx --json days.json
+    python tests/benchmarks/days.py DATA --model START.onnx --persons 20 --others 10 --days 2 --set epochs=1
+
+DATA has the layout of Market-1501. Its training persons arrive in as many portions as there are days, in real shards,
+through ingest and the stages of `trainer adapt`, each day from the model of the day before; the window is a day, so
+that only the reservoir remembers. Three forms: with the reservoir, without it, and all portions on one day. After each
+day the other persons of the test part are measured, and day one's persons among themselves.
+
+Tracks are made of the file names: crops of one person in one sequence of one camera, frames at most two seconds apart,
+as a tracker would find them. That, and measuring, is all that identities are used for. There are no links and nobody
+judges: every model is taken, which is what the gate is there to prevent and this measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "trainer" / "adapt")]
+
+from tiny_site import NOON_S, Site, crop  # noqa: E402
+
+from edge_app.contract.crop import Crop  # noqa: E402
+from trainer import config  # noqa: E402
+from trainer.adapt import rounds  # noqa: E402
+from trainer.adapt.adapt import STAGES, Work, decide  # noqa: E402
+from trainer.adapt.index import Index  # noqa: E402
+from trainer.adapt.settings import DAY_S, load  # noqa: E402
+from trainer.commands import load_network  # noqa: E402
+from trainer.data import layouts, market1501  # noqa: E402
+from trainer.data.records import FixedTest, Labelled  # noqa: E402
+from trainer.evaluate import EvaluationSettings  # noqa: E402
+from trainer.extract import ExtractSettings  # noqa: E402
+from trainer.measure import measure, with_network  # noqa: E402
+from trainer.parallel import ALONE  # noqa: E402
+from trainer.settings import read  # noqa: E402
+
+GAP_S = 2.0
+FORMS = {"reservoir": 20_000, "no reservoir": 0, "everything": 0}
+
+
+def portions(data: Path, persons: int, days: int) -> list[Labelled]:
+    """The training persons, drawn by lot into days."""
+    labelled = market1501.labelled_train(data)
+    drawn = np.random.default_rng(0).permutation(np.unique(labelled.identities))[:persons]
+    return [labelled.take(np.isin(labelled.identities, part)) for part in np.array_split(drawn, days)]
+
+
+def crops_of(part: Labelled, day: int) -> list[Crop]:
+    """The crops of one day, tracks by person, camera, sequence and gaps between frames."""
+    tracks: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row in np.argsort(part.crops.times_s, kind="stable"):
+        tracks[int(part.identities[row]), int(part.crops.cameras[row])].append(int(row))
+    found, number = [], 0
+    for (_, camera), rows in sorted(tracks.items(), key=lambda one: part.crops.times_s[one[1][0]]):
+        breaks = np.flatnonzero(np.diff(part.crops.times_s[rows]) > GAP_S) + 1
+        for track in np.split(np.array(rows), breaks):
+            times_s = NOON_S + day * DAY_S + part.crops.times_s[track]
+            for place, row in enumerate(track):
+                found.append(
+                    crop(
+                        number, place, pixels=part.crops.paths[row].read_bytes(), camera=f"c{camera + 1}",
+                        passage=f"edge-1/c{camera + 1}/day-{day}/{number}", class_name="person", person="kept",
+                        captured_at_s=float(times_s[place]), entered_at_s=float(times_s[0]),
+                        left_at_s=float(times_s[-1]),
+                    )
+                )  # fmt: skip
+            number += 1
+    return found
+
+
+def as_test(part: Labelled) -> FixedTest:
+    """Persons among themselves: the first crop of each person and camera asks."""
+    pairs = np.stack([part.identities, part.crops.cameras])
+    first = np.unique(pairs, axis=1, return_index=True)[1]
+    asks = np.isin(np.arange(len(part)), first)
+    return FixedTest(part.take(asks), part.take(~asks))
+
+
+def some_of(test: Any, persons: int) -> FixedTest:
+    wanted = np.unique(test.query.identities)[:persons]
+    return FixedTest(*(part.take(np.isin(part.identities, wanted)) for part in (test.query, test.gallery)))
+
+
+def scores(model: Path, tests: dict[str, Any], cache: Path) -> dict[str, Any]:
+    network, spec = load_network(model)
+    embed = with_network(network, spec, ExtractSettings(), cache, ALONE)
+    found = {}
+    for name, test in tests.items():
+        report = measure(embed, test, EvaluationSettings())
+        found[name] = {"mAP": round(report.mAP, 2), "R1": round(report.R1, 2)}
+    return found
+
+
+def play(form: str, parts: list[Labelled], tests: dict[str, Any], chosen: argparse.Namespace, root: Path) -> list[Any]:
+    """The scores after each day."""
+    site = Site(root)
+    content = read(chosen.config)
+    for change in chosen.set:
+        config.set_value(content, change)
+    (root / "train.yaml").write_text(yaml.safe_dump(content))
+    keep = {"window_days": 0.9, "reservoir": FORMS[form], "held_out": 0.0, "days": 3650}
+    values = {"site": "town", "store": {"url": "store"}, "folder": "own", "train": "train.yaml", "keep": keep}
+    (root / "site.yaml").write_text(yaml.safe_dump({**values, "start": str(chosen.model.resolve())}))
+    site.settings = settings = load(root / "site.yaml")
+    found = []
+    for day, part in enumerate(parts, start=1):
+        begin = time.perf_counter()
+        site.upload(crops_of(part, 1 if form == "everything" else day))
+        if form == "everything" and day < len(parts):
+            continue
+        came = site.ingest(NOON_S + 100 * DAY_S)
+        own = settings.folder
+        index = Index(own / "index.db")
+        work = Work(settings, index, rounds.Round(day, NOON_S, index.newest(), rounds.current_model(own), {}), print)
+        for name in ("choose", "cluster", "train"):
+            work.round.done[name] = STAGES[name](work)
+        decide(work)
+        index.close()
+        found.append({
+            "day": day, "crops": came.new, "trained_on": work.round.done["choose"]["crops"],
+            "near": came.near, **scores(own / rounds.current_model(own), tests, root / "cache"),
+            "minutes": round((time.perf_counter() - begin) / 60, 1),
+        })  # fmt: skip
+        print(form, found[-1], flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--config", type=Path, default=Path("configs/train/crosslane-site.yaml"))
+    parser.add_argument("--persons", type=int, default=10**6)
+    parser.add_argument("--others", type=int, default=10**6, help="persons of the test part that are measured")
+    parser.add_argument("--days", type=int, default=5)
+    parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS))
+    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="of the training")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    parts = portions(chosen.data, chosen.persons, chosen.days)
+    tests = {"others": some_of(layouts.read(chosen.data).test, chosen.others), "day one": as_test(parts[0])}
+    results: dict[str, Any] = {"persons": [len(np.unique(part.identities)) for part in parts]}
+    with tempfile.TemporaryDirectory() as folder:
+        results["start"] = scores(chosen.model, tests, Path(folder) / "cache")
+        print("start", results["start"], flush=True)
+        for form in chosen.forms:
+            root = Path(folder) / form.replace(" ", "-")
+            root.mkdir()
+            results[form] = play(form, parts, tests, chosen, root)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
