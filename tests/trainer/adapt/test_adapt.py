@@ -210,6 +210,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     own = settings.folder
     stale = rounds.Round(1, NOON_S, 0, "", {})
     rounds.save(own, stale)
+    (own / "rounds" / "000001" / "pictures").mkdir()
     (tmp_path / "model.pt").write_bytes(b"of the first")
     with command.opened(settings) as here:
         name, sha256 = shared.send_model(here.store, "town", 3, tmp_path / "model.pt")
@@ -218,6 +219,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
         assert shared.read(here.store, "town")[0] == told
         assert command.catch_up(here, told) is None
         assert shared.new_shards(told, [path.name for path in site.shards.iterdir()]) == []
+    assert [path.name for path in (own / "rounds" / "000001").iterdir()] == ["round.json"]
     assert rounds.latest(own).reason == "another process has decided round 4 since"
     assert (own / rounds.current_model(own)).read_bytes() == b"of the first"
 
