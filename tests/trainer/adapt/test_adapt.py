@@ -120,7 +120,8 @@ def result(settings: SiteSettings) -> tuple[Any, ...]:
     kept = index._rows("SELECT key FROM crops WHERE id IN (SELECT crop FROM reservoir) ORDER BY key")
     index.close()
     facts = {name: value for name, value in one.done.items() if name != "cluster"}  # it says how long it took
-    facts.get("export", {}).pop("serial", None)  # the time
+    for name in ("serial", "bytes"):  # the time, and how many digits it is written with
+        facts.get("export", {}).pop(name, None)
     return (
         one.decision,
         one.reason,
