@@ -13,7 +13,6 @@ as it would have ended. A site of which nothing can be learned keeps its model: 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +25,8 @@ from trainer.adapt import judge, rounds
 from trainer.adapt.bundling import BUNDLE, bundle
 from trainer.adapt.choice import choose, reservoir
 from trainer.adapt.index import Index
-from trainer.adapt.material import CROPS, PICTURES, lay_out
-from trainer.adapt.rounds import Round
+from trainer.adapt.material import CROPS, lay_out
+from trainer.adapt.rounds import CACHE, Round
 from trainer.adapt.settings import DAY_S, SiteSettings
 from trainer.adapt.shared import seen_of
 from trainer.adapt.training import training
@@ -41,7 +40,7 @@ from trainer.measure import with_network
 from trainer.parallel import join
 from trainer.report.run import LABELS
 
-CACHE, RUN, BEFORE = "cache", "run", "before.npz"
+RUN, BEFORE = "run", "before.npz"
 Say = Callable[[str], None]
 
 
@@ -189,10 +188,7 @@ def decide(work: Work) -> None:
     keep_reservoir(work)
     if not one.reason:
         rounds.accept(work.own, one.number, work.model)
-    for name in (PICTURES, CACHE):
-        shutil.rmtree(work.folder / name, ignore_errors=True)
-    one.decision = "kept" if one.reason else "accepted"
-    rounds.save(work.own, one)
+    rounds.close(work.own, one, "kept" if one.reason else "accepted")
 
 
 def keep_reservoir(work: Work) -> None:

@@ -150,8 +150,8 @@ def catch_up(site: Open, told: shared.Adapted) -> rounds.Round | None:
     own = site.settings.folder
     one = rounds.latest(own)
     if one is not None and not one.decision and one.number <= told.round:
-        one.decision, one.reason = "kept", f"another process has decided round {told.round} since"
-        rounds.save(own, one)
+        one.reason = f"another process has decided round {told.round} since"
+        rounds.close(own, one, "kept")
     if told.model is not None and told.model_round > rounds.current_round(own):
         path = own / rounds.model_name(told.model_round)
         path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from edge_app.contract.shard import read_shard
 from trainer.adapt.index import About, Index
 from trainer.adapt.ingest import SHARDS
+from trainer.adapt.rounds import PICTURES
 
-CROPS, JUDGED, PICTURES = "crops.csv", "judged.csv", "pictures"
+CROPS, JUDGED = "crops.csv", "judged.csv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from trainer.errors import DataError, WorldError
 
 FORMAT = "crosslane-round/1"
 ROUNDS, MODELS, CURRENT, ROUND = "rounds", "models", "current.json", "round.json"
+PICTURES, CACHE = "pictures", "cache"  # of a round under way
 
 
 @dataclass(slots=True)
@@ -120,6 +121,14 @@ def accept(own: Path, number: int, model: Path) -> None:
     """Put a model in its place and in force. May be done again."""
     put(own / model_name(number), lambda part: shutil.copyfile(model, part))
     put_in_force(own, number)
+
+
+def close(own: Path, one: Round, decision: str) -> None:
+    """A round is over: its crops lie in the shards, and nowhere else."""
+    for name in (PICTURES, CACHE):
+        shutil.rmtree(folder_of(own, one.number) / name, ignore_errors=True)
+    one.decision = decision
+    save(own, one)
 
 
 def clear(own: Path, before_s: float) -> None:

@@ -118,7 +118,8 @@ def result(settings: SiteSettings) -> tuple[Any, ...]:
     kept = index._rows("SELECT key FROM crops WHERE id IN (SELECT crop FROM reservoir) ORDER BY key")
     index.close()
     facts = {name: value for name, value in one.done.items() if name != "cluster"}  # it says how long it took
-    facts.get("export", {}).pop("serial", None)  # the time
+    for name in ("serial", "bytes"):  # the time, and how many digits it is written with
+        facts.get("export", {}).pop(name, None)
     return (
         one.decision,
         one.reason,
@@ -208,6 +209,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     own = settings.folder
     stale = rounds.Round(1, NOON_S, 0, "", {})
     rounds.save(own, stale)
+    (own / "rounds" / "000001" / "pictures").mkdir()
     (tmp_path / "model.pt").write_bytes(b"of the first")
     with command.opened(settings) as here:
         name, sha256 = shared.send_model(here.store, "town", 3, tmp_path / "model.pt")
@@ -216,6 +218,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
         assert shared.read(here.store, "town")[0] == told
         assert command.catch_up(here, told) is None
         assert shared.new_shards(told, [path.name for path in site.shards.iterdir()]) == []
+    assert [path.name for path in (own / "rounds" / "000001").iterdir()] == ["round.json"]
     assert rounds.latest(own).reason == "another process has decided round 4 since"
     assert (own / rounds.current_model(own)).read_bytes() == b"of the first"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_site import NOON_S, Site, crop, dying, picture
 
-from edge_app.contract.objects import open_store
+from edge_app.contract.errors import ObjectStoreAwayError
+from edge_app.contract.objects import open_store, sha256_of
 from edge_app.contract.shard import ShardName, write_shard
 from trainer.adapt import index as index_module
 from trainer.adapt.index import Index
@@ -162,3 +163,23 @@ def test_many_keys_are_looked_up_in_pieces(tmp_path, monkeypatch):
     write_shard(site.shards, "edge-1", "b.7", 501, [crop(track) for track in range(1, 31)])
     result = site.ingest()
     assert (result.new, result.again) == (1, 29)
+
+
+def test_from_s3_also_when_it_was_away(tmp_path, s3_settings, seaweed):
+    """A store that does not answer is an error that says so; what came before it stays, the rest comes next time."""
+    site = Site(tmp_path)
+    paths = three_shards(site)
+    site.settings = site.settings.model_copy(update={"store": s3_settings(silent_s=1.0)})
+    store = open_store(site.settings.store)
+    for path in paths[:2]:
+        store.put(f"town/crops/edge-1/{path.name}", path, sha256_of(path))
+    assert site.ingest().new == 18
+    store.put(f"town/crops/edge-1/{paths[2].name}", paths[2], sha256_of(paths[2]))
+    seaweed.suspend()
+    try:
+        with pytest.raises(ObjectStoreAwayError):
+            site.ingest()
+    finally:
+        seaweed.resume()
+    result = site.ingest()
+    assert (result.taken, result.new, result.again, result.same) == (1, 6, 2, 1)
