@@ -14,7 +14,7 @@ pin() { # name, extras...
         --no-emit-index-url --no-annotate --no-header --quiet --output-file "deploy/lock/$name.txt"
     echo "deploy/lock/$name.txt: $(grep -c == "deploy/lock/$name.txt") packages"
 }
-pin edge edge
+pin edge edge s3
 pin dev dev
 pin trainer trainer detector dev
 pin trainer-gpu trainer-gpu detector dev
