@@ -125,7 +125,8 @@ class Letterhead:
 def match_message(letterhead: Letterhead, fact: Match, now_s: float) -> messages.Match:
     """What has one name in the fact and in the contract is taken over."""
     envelope = letterhead.envelope(fact.event_id, fact.observed_at_s, now_s)
-    said = {one.name: getattr(fact, one.name) for one in fields(fact)}
+    shared = messages.Match.model_fields.keys() & {one.name for one in fields(fact)}
+    said = {name: getattr(fact, name) for name in shared}
     said["from_"] = messages.MatchFrom(
         exit_time_s=fact.from_.time_s, entry_time_s=fact.from_.other_time_s, **_end(fact.from_)
     )

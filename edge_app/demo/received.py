@@ -71,7 +71,8 @@ def _fact(message: messages.Match | messages.Revision) -> facts.Fact:
         return facts.Revision(
             message.event_id, message.observed_at_s, message.kind, message.revises, message.reason, links
         )
-    same = {one.name: getattr(message, one.name) for one in fields(facts.Match)}
+    shared = messages.Match.model_fields.keys() & {one.name for one in fields(facts.Match)}
+    same = {name: getattr(message, name) for name in shared}
     from_, to = message.from_, message.to
     same["from_"] = facts.End(from_.camera, from_.track, from_.exit_time_s, from_.entry_time_s, _place(from_.place))
     same["to"] = facts.End(to.camera, to.track, to.entry_time_s, to.exit_time_s, _place(to.place))

@@ -41,6 +41,7 @@ class Wrong:
         self.ahead_s, self.until_s = ahead_s, until_s
         self.detector, self.embedder = node.perception.detector, node.perception.embedder
         self.version, self.dimension = self.embedder.version, self.embedder.dimension
+        self.class_names = self.detector.class_names
         node.perception.detector = node.perception.embedder = self
 
     def detect(self, frames):

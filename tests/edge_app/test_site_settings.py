@@ -201,7 +201,7 @@ def test_every_path_is_relative_to_the_file(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(raw))
     config = load(path)
     found = dict(paths_in(config))
-    assert len(found) == 9
+    assert len(found) == 10
     assert {name: value for name, value in found.items() if not value.is_absolute()} == {}
     assert found["store.path"] == tmp_path / "state/crosslane.db"
     assert found["detector.engine.engines"] == tmp_path / "state/engines"

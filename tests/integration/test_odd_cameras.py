@@ -127,6 +127,7 @@ class Hurried(random.Random):
         return 0.01
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_sixty_reconnections_leave_no_thread_and_no_open_file():

@@ -105,6 +105,7 @@ def stop(process):
     return time.monotonic() - began_s, code
 
 
+@pytest.mark.long
 def test_a_drawn_town_on_a_busy_machine_with_a_broker_that_never_answers(tmp_path, start, silence):
     process = start(raw_config(Play(seconds=600, fidelity="frames"), tmp_path / "s.db", silence))
     until(lambda: steps_are_made(tmp_path / "s.db"))

@@ -66,6 +66,7 @@ def test_a_shallow_network_with_plain_steps_has_the_losses_of_one_process(tmp_pa
     np.testing.assert_allclose(found[1], found[2], atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_a_deep_network_with_adam_has_the_losses_of_one_process(tmp_path):
     """OSNet, Adam, two groups of batch norm in each share, in double precision, so that only rounding is different: the
     losses agree to 4e-11.

@@ -102,7 +102,8 @@ def test_crops_are_counted_and_what_waits_is_told_beside(store):
     health = Health(["north"])
     for n in (3, 5):
         health.collects({"crops_kept": n}, {"crop_spool_bytes": 1000 * n})
-    assert health.heartbeat(LETTERHEAD, store, 1.0).counters == {"crops_kept": 5, "crop_spool_bytes": 5000}
+    counters = health.heartbeat(LETTERHEAD, store, 1.0).counters
+    assert counters == {"camera_state_changes": 0, "crops_kept": 5, "crop_spool_bytes": 5000}
     endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:

@@ -66,6 +66,7 @@ def exported(demo) -> detector.ExportedDetector:
     return detector.ExportedDetector(demo.detector, settled.chosen, settled.reason, settled.gates, calibration)
 
 
+@pytest.mark.long
 def test_the_demos_detector_in_int8_sees_the_same(demo, exported):
     chosen = exported.chosen
     assert chosen.comparison.labelled

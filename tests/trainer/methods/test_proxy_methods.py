@@ -73,7 +73,7 @@ def test_m_a_camera_without_proxies_and_proxies_of_one_crop(kind):
     camera[[0, 30]] = 7  # the one crop of its cluster that camera 7 sees
     strange = 9 * np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
     vectors, camera = np.concatenate([vectors, strange]), np.append(camera, [11, 11, 11])
-    method = method_of(kind, camera, k1=12, steps=3)
+    method = method_of(kind, camera, k1=12, eps=0.45, steps=3)  # at 0.5 exactly, a stranger is a neighbour
     facts = train(method, vectors, epochs=1)
     assert facts[0]["proxies"] == 6 * 3 + 2
     assert facts[0]["empty_cameras"] == 1
