@@ -14,7 +14,7 @@ from edge_app.demo.broker import EmbeddedBroker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-KILLS_EACH, SECONDS = 4, 50.0
+KILLS_EACH, SECONDS = 5, 50.0
 
 
 def test_killed_with_a_broker_that_is_killed(tmp_path, make_mosquitto, subscribe):
