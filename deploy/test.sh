@@ -27,9 +27,9 @@ step ruff format --check .
 step ruff check .
 step mypy
 step lint-imports
-# Three at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
+# Four at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
 export OMP_NUM_THREADS=1
-step pytest -n 3 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"
+step pytest -n 4 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"
 
 ((${#missing[@]} == 0)) || say "skipped what needs these Debian packages: ${missing[*]}"
 [[ -z "${WITHOUT_TRAINER:-}" ]] || say "skipped the trainer's tests (WITHOUT_TRAINER)"
