@@ -5,7 +5,7 @@ import stat
 from collections import Counter
 
 import pytest
-from spool_disk import Disk, add, keys_of
+from spool_disk import add, keys_of
 from tiny_shard import crop
 
 from edge_app.collection.spool import DAY_S, Spool
@@ -13,11 +13,6 @@ from edge_app.contract.errors import ShardError
 from edge_app.contract.shard import ShardName, read_shard
 from edge_app.errors import StoreError
 from edge_app.store.parts import Parts
-
-
-@pytest.fixture
-def disk(tmp_path):
-    return Disk(tmp_path)
 
 
 def test_from_a_crop_to_its_confirmation(disk) -> None:

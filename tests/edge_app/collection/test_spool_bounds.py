@@ -2,14 +2,8 @@
 
 import resource
 
-import pytest
 from spool_disk import Disk, add, keys_of
 from tiny_shard import crop
-
-
-@pytest.fixture
-def disk(tmp_path):
-    return Disk(tmp_path)
 
 
 def test_a_shard_is_closed_by_size_or_by_age(disk) -> None:

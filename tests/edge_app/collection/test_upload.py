@@ -3,25 +3,12 @@
 import pytest
 from hands import Hands
 from seaweed import READER
-from waiting_shards import Waiting, arrived, audit, ends, stored, uploader
+from waiting_shards import OWNER, arrived, audit, ends, stored, uploader
 
 from edge_app.collection.store_check import check_upload
 from edge_app.collection.upload_settings import UploadSettings
 from edge_app.contract.objects import ObjectStoreSettings
 from edge_app.errors import ConfigurationError, UploadError, UploadRefusedError
-
-OWNER = ("town", "edge-1")
-
-
-@pytest.fixture
-def waiting(tmp_path):
-    return Waiting(tmp_path / "spool")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
 
 
 def test_a_shard_is_sent_confirmed_noted_and_then_deleted(waiting, folder, tmp_path):

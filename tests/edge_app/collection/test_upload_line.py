@@ -7,20 +7,7 @@ import time
 import pytest
 from bad_line import BadLine
 from seaweed import WEED, Seaweed
-from waiting_shards import Waiting, ends, stored, uploader
-
-OWNER = ("town", "edge-1")
-
-
-@pytest.fixture
-def waiting(tmp_path):
-    return Waiting(tmp_path / "spool")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
+from waiting_shards import ends, stored, uploader
 
 
 @pytest.mark.parametrize("after", [200, 5_000, 250_000])

@@ -78,18 +78,23 @@ def test_heartbeat_tells_what_happened_since_the_last_one(store, validate):
     assert second.cameras[0].frames == 5
 
 
+def scraped(health, store):
+    """What Prometheus would read."""
+    endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+    finally:
+        endpoint.close()
+
+
 def test_prometheus_reads_the_same_numbers(store):
     health = Health(["north"])
     health.see("north", ("ok", None), status())
     health.processed(["north"])
     health.took("detect", 0.01)
     health.count("crops_shed", 3)
-    endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-    finally:
-        endpoint.close()
+    text = scraped(health, store)
     assert 'crosslane_frames_total{camera="north"} 1.0' in text
     assert 'crosslane_stage_seconds_count{stage="detect"} 1.0' in text
     assert 'crosslane_stage_seconds_bucket{le="0.0128",stage="detect"} 1.0' in text
@@ -104,12 +109,7 @@ def test_crops_are_counted_and_what_waits_is_told_beside(store):
         health.collects({"crops_kept": n}, {"crop_spool_bytes": 1000 * n})
     counters = health.heartbeat(LETTERHEAD, store, 1.0).counters
     assert counters == {"camera_state_changes": 0, "crops_kept": 5, "crop_spool_bytes": 5000}
-    endpoint = PrometheusEndpoint(HealthSettings(prometheus_port=0), health, store)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-    finally:
-        endpoint.close()
+    text = scraped(health, store)
     assert 'crosslane_events_total{event="crops_kept"} 5.0' in text
     assert 'crosslane_waiting{what="crop_spool_bytes"} 5000.0' in text
     assert 'crosslane_events_total{event="crop_spool' not in text, "what falls is no counter"
