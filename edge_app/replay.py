@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from edge_app.associate.why import Seen, reasons, seen, told
 from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.topics import Message, encode, topic_of
+from edge_app.contract.whole import whole
 from edge_app.delivery.outgoing import Letterhead, fact_messages
 from edge_app.errors import StoreError
 from edge_app.pictures.album import Album
@@ -43,23 +43,15 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     `ConfigurationError` for live cameras, and `SourceError` after the others were played when a recording was bad.
     """
     account = Account(config, Gathered() if pictures is not None else None)
-    partial = out.with_name(out.name + ".partial")
-    with tempfile.TemporaryDirectory() as scratch, _removed(partial):
-        try:
-            with app.Node(_offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
-                with partial.open("w", encoding="utf-8") as file:
-                    for step in node.steps(threading.Event()):
-                        account.add(step)
-                        for line in fact_lines(node.letterhead, step):
-                            file.write(line + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                failed, lost = node.failed_cameras(), list(_lost(node))
-        except OSError as error:
-            raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
+    with tempfile.TemporaryDirectory() as scratch, _said(out), whole(out) as file:
+        with app.Node(_offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
+            for step in node.steps(threading.Event()):
+                account.add(step)
+                for line in fact_lines(node.letterhead, step):
+                    file.write(f"{line}\n".encode())
+            failed, lost = node.failed_cameras(), list(_lost(node))
         if failed and not account.frames:
             app.raise_for(failed)  # nothing was played: there is no result, not even an empty one
-        os.replace(partial, out)
     why = account.why()
     if pictures is not None and account.gathered is not None:
         account.gathered.draw(pictures, [camera.id for camera in config.cameras], why)
@@ -129,13 +121,12 @@ class Account:
 
 
 @contextmanager
-def _removed(partial: Path) -> Iterator[None]:
-    """Nothing half-written is left, however it ends."""
+def _said(out: Path) -> Iterator[None]:
+    """Raises `StoreError` where the disk fails."""
     try:
         yield
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{out}: {error.strerror}; is the folder there and writable?") from error
 
 
 class Gathered:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from edge_app.contract.preprocess import InputSpec
+from edge_app.contract.whole import whole
 from trainer.data.batch import Epoch
 from trainer.errors import DataError, WorldError
 from trainer.models.embedder import Blueprint, Embedder, ModelSettings, blank_embedder
@@ -120,24 +120,17 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, content: memoryview) -> None:
-    """To a file of its own first, synced, then renamed: a reader never meets half a file. What a killed process left of
-    one is overwritten by the next."""
-    temporary = path.with_name(f".{path.name}.part")
+    """A reader never meets half a file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
         raise WorldError(
             f"{path} ({len(content) / 2**20:.0f} MiB) cannot be written: {reason}; the file before it is untouched, "
             "make room and go on with --resume"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path, version: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_app.contract.archive import sync_folder
 from edge_app.contract.envelope import rfc3339
+from edge_app.contract.whole import sync_folder
 from edge_app.runtime.private import FILE_MODE, make_folder
 
 

@@ -16,11 +16,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from edge_app.contract.archive import END, sync_folder
+from edge_app.contract.archive import END
 from edge_app.contract.crop import CropRecord
 from edge_app.contract.envelope import rfc3339
 from edge_app.contract.errors import ShardError
 from edge_app.contract.shard import samples
+from edge_app.contract.whole import sync_folder
 from edge_app.store.parts import sealed, unsealed
 
 FORMAT = "crosslane.segment/1"

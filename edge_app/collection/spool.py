@@ -28,9 +28,9 @@ from edge_app.collection.closed import ClosedShard
 from edge_app.collection.recovery import ENDINGS, GONE, LOST, OLD, OPEN, SHARDS, loss_of, private_folder, recovered
 from edge_app.collection.segment import Contents, Segment, State
 from edge_app.collection.settings import CollectionSettings
-from edge_app.contract.archive import sync_folder
 from edge_app.contract.crop import Crop
 from edge_app.contract.shard import ShardName, encode
+from edge_app.contract.whole import sync_folder
 from edge_app.errors import StoreError
 from edge_app.store.parts import Parts
 from edge_app.store.rows import Shed

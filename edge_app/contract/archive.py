@@ -9,13 +9,13 @@ bytes, so names, links, owners and paddings are never interpreted; `tar tf` stil
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from edge_app.contract.errors import BundleError
+from edge_app.contract.whole import whole
 
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
@@ -42,9 +42,8 @@ def length(sizes_bytes: list[int]) -> int:
 
 def write_archive(path: Path, members: Mapping[str, bytes | Path]) -> None:
     """Write the members in their order, whole or not at all. Raises `BundleError` when the disk or a member fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with whole(path) as file:
             for name, content in members.items():
                 size = len(content) if isinstance(content, bytes) else content.stat().st_size
                 file.write(header(name, size))
@@ -55,23 +54,8 @@ def write_archive(path: Path, members: Mapping[str, bytes | Path]) -> None:
                     raise BundleError(f"{content!s} changed while it was packed into {path}")
                 file.write(padding(size))
             file.write(END)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
         raise BundleError(f"bundle {path} cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

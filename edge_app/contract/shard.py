@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_app.contract.archive import BLOCK_BYTES, END, header, padding, sync_folder
+from edge_app.contract.archive import BLOCK_BYTES, END, header, padding
 from edge_app.contract.crop import LARGEST_JPEG_BYTES, LARGEST_NPY_BYTES, LARGEST_RECORD_BYTES, Crop, decoded, encoded
 from edge_app.contract.errors import ShardError
+from edge_app.contract.whole import OWN, beside, settle
 
 MOST_CROPS, LARGEST_SHARD_BYTES = 50_000, 1 << 30
 _LIMITS = {".jpg": LARGEST_JPEG_BYTES, ".json": LARGEST_RECORD_BYTES, ".npy": LARGEST_NPY_BYTES}
@@ -64,22 +65,16 @@ def encode(crop: Crop) -> bytes:
 
 def write_shard(folder: Path, node: str, boot: str, number: int, crops: Iterable[Crop]) -> Path:
     """Write a shard, whole or not at all; returns its path. Raises `ShardError` when the disk or a crop fails."""
-    partial = folder / f".{node}-{number:06d}.{os.getpid()}.partial"
     digest = hashlib.sha256()
     try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with beside(folder / f"{node}-{number:06d}", OWN) as file:
             for block in (*map(encode, crops), END):
                 digest.update(block)
                 file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / str(ShardName(node, boot, number, digest.hexdigest()[:16]))
-        partial.replace(path)
-        sync_folder(folder)
+            path = folder / str(ShardName(node, boot, number, digest.hexdigest()[:16]))
+            settle(file, path)
     except OSError as error:
         raise ShardError(f"shard {number} cannot be written to {folder}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import yaml
 from edge_app.bus import MqttSettings, configuration_problems
 from edge_app.bus.settings import DEFAULT_PORT, DEFAULT_TLS_PORT
 from edge_app.config import Site, parse
+from edge_app.contract.whole import whole
 from edge_app.demo.play import Play, raw_config
 from edge_app.demo.watch import parse_address
 from edge_app.errors import ConfigurationError, StoreError
@@ -96,12 +96,8 @@ def _configured(play: Play, to: Destination) -> tuple[dict[str, Any], Site]:
 
 def _write_whole(path: Path, text: str) -> None:
     """Raises StoreError. The file is there as a whole or, as before, not at all."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with whole(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; choose a file in a folder that is there and writable") from error

@@ -24,7 +24,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edge_app.contract.archive import digest_of, sync_folder
+from edge_app.contract.archive import digest_of
+from edge_app.contract.whole import sync_folder
 from edge_app.errors import ModelError, StoreError
 from edge_app.runtime import private
 from edge_app.runtime.child import Ending, run_child

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_app.runtime.child import die_with_parent, say
-from edge_app.runtime.private import open_file
+from edge_app.runtime.private import open_file, write_file
 
 
 class BuildError(Exception):
@@ -44,8 +44,7 @@ def build(trt: Any, task: dict[str, Any]) -> None:
         )
     _write(Path(task["engine"]), engine)
     if cache is not None:
-        _write(cache.with_suffix(".partial"), config.get_timing_cache().serialize())
-        cache.with_suffix(".partial").replace(cache)
+        write_file(cache, config.get_timing_cache().serialize())
     del monitor, parser  # both must outlive the build
 
 

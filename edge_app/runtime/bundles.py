@@ -16,13 +16,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from edge_app.contract.archive import digest_of, sync_folder
+from edge_app.contract.archive import digest_of
 from edge_app.contract.bundle import SUFFIX, ModelBundle, read_bundle
 from edge_app.contract.bundle_manifest import MemberName
 from edge_app.contract.envelope import rfc3339
 from edge_app.contract.model import manifest_path, read_manifest
 from edge_app.contract.preprocess import InputSpec
 from edge_app.contract.signature import read_public_key
+from edge_app.contract.whole import sync_folder
 from edge_app.errors import ModelError, StoreError
 from edge_app.runtime import private
 from edge_app.runtime.build import BuildRequest

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from edge_app.contract.whole import whole
+
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
@@ -28,15 +30,8 @@ def open_file(path: Path) -> BinaryIO:
 
 def write_file(path: Path, content: bytes) -> None:
     """Whole or not at all, and on the disk when this returns. Raises `OSError`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open_file(partial) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path, FILE_MODE) as file:
+        file.write(content)
 
 
 def tighten(folder: Path) -> None:

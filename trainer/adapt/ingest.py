@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_app.contract.archive import sync_folder
 from edge_app.contract.crop import Crop
 from edge_app.contract.errors import ObjectDamagedError, ObjectMissingError, ShardError
 from edge_app.contract.objects import ObjectStore
 from edge_app.contract.shard import LARGEST_SHARD_BYTES, ShardName, read_shard
+from edge_app.contract.whole import sync_folder
 from trainer.adapt.index import Index, Row
 from trainer.adapt.near import first_of_each, picture_hash
 from trainer.adapt.settings import DAY_S, SiteSettings

@@ -8,14 +8,13 @@ own/current.json                 which one is in force
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from edge_app.contract.archive import sync_folder
+from edge_app.contract.whole import OWN, whole
 from trainer.errors import DataError, WorldError
 
 FORMAT = "crosslane-round/1"
@@ -97,29 +96,23 @@ def put_in_force(own: Path, number: int) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all, for the owner alone. Raises `WorldError`."""
-    put(path, lambda part: part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+    put(path, lambda file: file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()))
 
 
-def put(path: Path, write: Callable[[Path], object]) -> None:
+def put(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """A file that `write` makes, under its name only when it is on the disk. Raises `WorldError`."""
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
+        with whole(path, OWN) as file:
+            write(file)
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def accept(own: Path, number: int, model: Path) -> None:
     """Put a model in its place and in force. May be done again."""
-    put(own / model_name(number), lambda part: shutil.copyfile(model, part))
+    with model.open("rb") as source:
+        put(own / model_name(number), lambda file: shutil.copyfileobj(source, file))
     put_in_force(own, number)
 
 

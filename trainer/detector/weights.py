@@ -22,6 +22,7 @@ from typing import Any, Literal
 from edge_app.contract import yaml
 from edge_app.contract.model import ModelManifest, write_manifest
 from edge_app.contract.preprocess import InputSpec
+from edge_app.contract.whole import whole
 from edge_app.contract.yaml import YamlError
 from trainer.detector.network import Detector, described
 from trainer.errors import ConfigurationError, DataError, WorldError
@@ -126,19 +127,13 @@ def to_detector(
 
 def write_detector(detector: Detector, path: Path) -> None:
     """The ONNX file, and the JSON that describes it beside it. `WorldError` when the disk refuses."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with whole(path) as file:
             file.write(detector.model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
         write_manifest(path, detector.manifest)
     except OSError as error:
         raise WorldError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

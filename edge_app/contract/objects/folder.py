@@ -44,6 +44,7 @@ from edge_app.contract.objects.store import (
     taken,
     wait_turn,
 )
+from edge_app.contract.whole import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -207,11 +208,7 @@ class Folder:
 
     def _settle(self, part: Path, target: Path) -> None:
         part.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:

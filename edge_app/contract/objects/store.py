@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
 from edge_app.contract.errors import ObjectDamagedError, ObjectStoreAwayError, ObjectTakenError
+from edge_app.contract.whole import OWN, whole
 
 CHUNK_BYTES = 1 << 18
 PIECE_BYTES = 1 << 16  # of what is paced
@@ -134,22 +133,15 @@ def local_errors() -> Iterator[None]:
 
 def receive(chunks: Iterable[bytes], path: Path, sha256: str | None, limit_bytes: int) -> str:
     """Into a file of the user's own (0600), whole or not at all; the digest. Raises as `ObjectStore.get`."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     digest, size = hashlib.sha256(), 0
-    try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            for chunk in chunks:
-                size += len(chunk)
-                if size > limit_bytes:
-                    raise ObjectDamagedError(f"{path.name}: more than the {limit_bytes} bytes that were expected")
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+    with whole(path, OWN) as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit_bytes:
+                raise ObjectDamagedError(f"{path.name}: more than the {limit_bytes} bytes that were expected")
+            digest.update(chunk)
+            file.write(chunk)
         same_digest(path.name, digest.hexdigest(), sha256)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return digest.hexdigest()
 
 
