@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from edge_app.associate.draft import Rules
-from edge_app.associate.facts import Match
 from edge_app.bus import MqttSettings
 from edge_app.clock import Clock
 from edge_app.collection.collector import Collector
@@ -25,6 +24,7 @@ from edge_app.health.health import Health
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.pace import STUCK_S, Pace
 from edge_app.health.prometheus import PrometheusEndpoint
+from edge_app.health.steps import count_step
 from edge_app.health.watchdog import status_line
 from edge_app.meter import Meter
 from edge_app.networks import open_models
@@ -237,19 +237,8 @@ class Node:
 
     def _counted(self, step: Step, stop: threading.Event) -> Step:
         """Recordings then wait for a disk that cannot follow; a live camera does not wait."""
-        self.health.processed(frame.camera for frame in step.frames)
+        count_step(self.health, step, self.perception.losses.take())
         self.health.stands_at("messages_refused", self.letterhead.refusals.total)
-        for stage, seconds in step.seconds.items():
-            if seconds:
-                self.health.took(stage, seconds)
-        for name, n in self.perception.losses.take().items():
-            self.health.count(name, n)
-        if step.tracklets or step.facts:
-            self.health.count("tracklets", len(step.tracklets))
-            for fact in step.facts:
-                self.health.count(f"{fact.state}_matches" if isinstance(fact, Match) else type(fact).__name__.lower())
-                if isinstance(fact, Match) and fact.state == "confirmed":
-                    self.health.count(f"waited_for_{fact.waited_for}")
         self.health.collects(self.collector.counters(), self.collector.gauges())
         if self.config.ticks.mode == "lockstep":
             self.saver.wait_for_room(stop)
