@@ -23,13 +23,16 @@ if [[ -n "${WITHOUT_TRAINER:-}" ]]; then environment dev; else environment train
 
 step() { printf '\n── %s\n' "$*"; "$@"; }
 export PATH="$venv/bin:$PATH"
+unset PYTHONDONTWRITEBYTECODE # hundreds of processes import the same libraries: compiled once, not by each
 step ruff format --check .
 step ruff check .
+pytest --collect-only "$@" >/dev/null 2>&1 & # compiles them, and the tests, beside mypy; what is wrong, the tests say
 step mypy
 step lint-imports
-# Four at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
+wait
+# Six at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
 export OMP_NUM_THREADS=1
-step pytest -n 4 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"
+step pytest -n 6 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"
 
 ((${#missing[@]} == 0)) || say "skipped what needs these Debian packages: ${missing[*]}"
 [[ -z "${WITHOUT_TRAINER:-}" ]] || say "skipped the trainer's tests (WITHOUT_TRAINER)"

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,22 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def syntax(path: Path) -> list[ast.AST]:
+    """All nodes of a file, the module first; read once for all tests."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [node for node in syntax(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@cache
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports by name."""
+    names = [alias.name for node in syntax(path) if isinstance(node, ast.Import) for alias in node.names]
+    names += [n.module for n in syntax(path) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+    return {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -57,10 +71,11 @@ def test_files_of_tests_stay_small_too() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
+    trees = ((path, syntax(path)[0]) for path in MODULES)
     silent = [
         name_of(path)
-        for path in MODULES
-        if path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
+        for path, tree in trees
+        if isinstance(tree, ast.Module) and tree.body and ast.get_docstring(tree) is None
     ]
     assert not silent
 
@@ -114,13 +129,8 @@ def test_no_rooms_for_odds_and_ends() -> None:
     ],
 )
 def test_one_owner_per_library_of_the_edge(library: str, owners: set[str]) -> None:
-    importers = set()
-    for path in (path for path in MODULES if path.is_relative_to(ROOT / "edge_app")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            if any(name.split(".")[0] == library for name in names):
-                importers.add(name_of(path))
+    edge = (path for path in MODULES if path.is_relative_to(ROOT / "edge_app"))
+    importers = {name_of(path) for path in edge if library in imported(path)}
     assert importers <= owners
 
 

@@ -93,12 +93,11 @@ def _outside_s(world: World, camera: str) -> tuple[float, float]:
     spec = world.camera(camera)
     if not spec.horizon:
         return 0.0, 0.0
-    before, after = [], []
+    view, before, after = world.views[camera], [], []
     for passage in world.camera_passages(camera)[:LOOKS]:
-        times = np.linspace(passage.entry_time_s, passage.exit_time_s, 40)
-        looks = [world.visible(camera, float(time_s)) for time_s in times]
-        feet = [look.boxes[look.passages.index(passage), 3] if passage in look.passages else 0.0 for look in looks]
-        inside = times[np.array(feet) >= spec.horizon * spec.height_px]
+        times = np.linspace(passage.entry_time_s, passage.exit_time_s, 40)[:-1]  # at the last one it is gone
+        boxes = view.clipped(view.boxes(passage.shape, passage.positions_at(times), passage.lateral_m))
+        inside = times[boxes[:, 3] >= spec.horizon * spec.height_px]
         if len(inside):
             before.append(inside[0] - passage.entry_time_s)
             after.append(passage.exit_time_s - inside[-1])

@@ -1,9 +1,11 @@
 """What every setting has in common: hostile values are one clear line each, paths know their file, names and polygons
 are said in plain words."""
 
+import copy
 import itertools
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,9 +51,10 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
-def text_with(place: tuple[str | int, ...], value: str) -> str:
-    """The sound site as YAML, with one value put in as it stands."""
-    raw = yaml.safe_load(yaml.safe_dump(SITE))
+@cache
+def text_around(place: tuple[str | int, ...]) -> tuple[str, str]:
+    """The sound site as YAML, before and behind the value at this place."""
+    raw = copy.deepcopy(SITE)
     group = raw
     for part, following in itertools.pairwise(place):
         if isinstance(group, dict):
@@ -59,7 +62,13 @@ def text_with(place: tuple[str | int, ...], value: str) -> str:
         else:
             group = group[part]
     group[place[-1]] = "HOSTILE"
-    return yaml.safe_dump(raw).replace("HOSTILE", value)
+    before, behind = yaml.safe_dump(raw).split("HOSTILE")
+    return before, behind
+
+
+def text_with(place: tuple[str | int, ...], value: str) -> str:
+    """The sound site with one value put in as it stands."""
+    return value.join(text_around(place))
 
 
 ALL = list(fields())
