@@ -7,8 +7,8 @@
 Records are made up: vehicles that pass four cameras 30 to 60 s apart, five crops each time, embeddings of 64 values of
 24 latent ones with a shift for each camera. They travel in real shards through a store in a folder, a tenth of them at
 a time so that the disk holds one copy; pictures are small, their bytes all different. The clustering takes the shards'
-own embeddings, by tracks, with times and without. Memory is the peak above what was held when the stage began. `--tracks`
-clusters so many tracks of five such crops without a store, with times, for the law of its cost.
+own embeddings, by tracks, with times and without. `--tracks` clusters so many tracks of such crops with times, without
+a store. Memory is the peak above what was held when the stage began.
 
 Kills: a process that ingests is killed (-9) at a line drawn at random, up to eight times for each of the runs; the
 folder must then be that of a run that nobody disturbed.
