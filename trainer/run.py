@@ -27,7 +27,7 @@ from trainer.keeping import MODEL, Keeper
 from trainer.labels import clusters, without_effect
 from trainer.methods import table
 from trainer.models.average import Average
-from trainer.models.embedder import Embedder, blank_embedder, blueprint_of, new_embedder
+from trainer.models.embedder import Embedder, ModelSettings, blank_embedder, blueprint_of, new_embedder
 from trainer.parallel import Processes
 from trainer.report.run import Finished, write_run
 from trainer.runlog import RunLog, commit_of, read_log
@@ -187,12 +187,17 @@ def _earlier(settings: TrainSettings) -> Embedder:
     """The network of an earlier run. `ConfigurationError` where the settings say another one."""
     assert settings.start is not None
     loaded = checkpoint.load_model(settings.start)
-    own = {"model": loaded.network.blueprint.settings, "data.input": loaded.spec}
-    asked = {"model": settings.model, "data.input": settings.data.input}
+    own = {"model": _by_name(loaded.network.blueprint.settings), "data.input": loaded.spec}
+    asked = {"model": _by_name(settings.model), "data.input": settings.data.input}
     other = [f"{name}: expected that of {settings.start}, {own[name]!r}" for name in own if own[name] != asked[name]]
     if other:
         raise ConfigurationError(other, "start")
     return loaded.network
+
+
+def _by_name(model: ModelSettings) -> ModelSettings:
+    """Where the first weights lay does not matter: a model knows their name alone."""
+    return model if model.weights is None else model.model_copy(update={"weights": Path(model.weights.name)})
 
 
 def _calibration(crops: Cached, data: DataSettings) -> list[Tensor]:

@@ -1,12 +1,14 @@
 """Crops by the million through ingest and the clustering of their tracks; and ingest killed again and again.
 
     python tests/benchmarks/ingest.py --records 1000000 --json ingest.json
+    python tests/benchmarks/ingest.py --tracks 50000 100000 200000 --json ingest.json
     python tests/benchmarks/ingest.py --kills 100
 
 Records are made up: vehicles that pass four cameras 30 to 60 s apart, five crops each time, embeddings of 64 values of
 24 latent ones with a shift for each camera. They travel in real shards through a store in a folder, a tenth of them at
 a time so that the disk holds one copy; pictures are small, their bytes all different. The clustering takes the shards'
-own embeddings, by tracks, with times and without. Memory is the peak above what was held when the stage began.
+own embeddings, by tracks, with times and without. `--tracks` clusters so many tracks of such crops with times, without
+a store. Memory is the peak above what was held when the stage began.
 
 Kills: a process that ingests is killed (-9) at a line drawn at random, up to eight times for each of the runs; the
 folder must then be that of a run that nobody disturbed.
@@ -71,6 +73,20 @@ class Traffic:
                 found.append(Crop(record, pixels, rows[number].astype(np.float16)))
         return found
 
+    def everything(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, tracks, cameras, times and identities of crops by the same law, all at once."""
+        generator, count = np.random.default_rng((self.seed, 1)), len(self.looks)
+        views = self.looks[:, None] + self.shifts
+        views = views + 0.45 * generator.standard_normal(views.shape, dtype=np.float32)
+        latent = np.repeat(views[:, :, None], VIEWS, axis=2).reshape(-1, LATENT)
+        latent += 0.3 * generator.standard_normal(latent.shape, dtype=np.float32)
+        rows = (latent / np.linalg.norm(latent, axis=1, keepdims=True)) @ self.rotation
+        passage = np.repeat(np.arange(count * CAMERAS), VIEWS)
+        times_s = (self.begins_s[:, None] + self.waits_s).reshape(-1)[passage] + np.tile(
+            np.arange(VIEWS), count * CAMERAS
+        )
+        return rows, passage, passage % CAMERAS, times_s, passage // CAMERAS
+
 
 def upload(site: Site, traffic: Traffic, vehicles: range) -> None:
     waiting: list[Crop] = []
@@ -92,12 +108,29 @@ def features_of(index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return rows, known.passages, known.cameras, known.captured_s, vehicles[known.passages]
 
 
-def million(records: int, folder: Path) -> dict[str, Any]:
+def clustered(crops: tuple[np.ndarray, ...], forms: dict[str, dict[Any, Any] | None]) -> dict[str, Any]:
+    """What each form of clustering makes of crops as `features_of` gives them, and what it costs."""
     from trainer.clustering.jaccard import JaccardSettings
     from trainer.clustering.quality import adjusted_rand
     from trainer.clustering.recluster import ClusterSettings
     from trainer.clustering.tracks import cluster_tracks, tracks_of
 
+    *known, truth = crops
+    settings = ClusterSettings(jaccard=JaccardSettings(k1=20, k2=6), eps_candidates=(0.4, 0.5, 0.6))
+    cluster_tracks(tracks_of(*(each[:4000] for each in known)), settings, {})  # compiles
+    tracks, making = measured(lambda: tracks_of(*known))
+    found: dict[str, Any] = {"tracks": len(tracks), "make_tracks": making}
+    for name, ways in forms.items():
+        result, cost = measured(lambda ways=ways: cluster_tracks(tracks, settings, ways))
+        found[name] = {
+            **cost, "stages_s": result.seconds, "eps": result.eps, "clusters": result.quality.clusters,
+            "adjusted_rand": adjusted_rand(result.labels, truth),
+        }  # fmt: skip
+        print(len(tracks), name, found[name], flush=True)
+    return found
+
+
+def million(records: int, folder: Path) -> dict[str, Any]:
     site = Site(folder, days=3650)
     vehicles = records // (CAMERAS * VIEWS)
     traffic = Traffic(vehicles, 0)
@@ -111,21 +144,11 @@ def million(records: int, folder: Path) -> dict[str, Any]:
             path.unlink()
         print(f"{new} crops", cost, flush=True)
     index = Index(site.settings.folder / "index.db")
-    (rows, passages, cameras, times_s, truth), reading = measured(lambda: features_of(index))
+    crops, reading = measured(lambda: features_of(index))
     index.close()
-    settings = ClusterSettings(jaccard=JaccardSettings(k1=20, k2=6), eps_candidates=(0.4, 0.5, 0.6))
-    cluster_tracks(tracks_of(rows[:4000], passages[:4000], cameras[:4000], times_s[:4000]), settings, {})  # compiles
-    found: dict[str, Any] = {}
-    tracks, making = measured(lambda: tracks_of(rows, passages, cameras, times_s))
-    for name, ways in (("tracks", None), ("tracks and times", {})):
-        result, cost = measured(lambda ways=ways: cluster_tracks(tracks, settings, ways))
-        found[name] = {
-            **cost, "stages_s": result.seconds, "eps": result.eps, "clusters": result.quality.clusters,
-            "adjusted_rand": adjusted_rand(result.labels, truth),
-        }  # fmt: skip
-        print(name, found[name], flush=True)
+    found = clustered(crops, {"by looks": None, "by looks and times": {}})
     return {
-        "crops": new, "tracks": len(tracks), "vehicles": vehicles,
+        "crops": new, "vehicles": vehicles,
         "ingest": {
             "seconds": sum(one["seconds"] for one in stages),
             "core_seconds": sum(one["core_seconds"] for one in stages),
@@ -135,7 +158,7 @@ def million(records: int, folder: Path) -> dict[str, Any]:
             ],
             "index_mebibytes": (site.settings.folder / "index.db").stat().st_size / 2**20,
         },
-        "read_index": reading, "make_tracks": making, "cluster": found,
+        "read_index": reading, "cluster": found,
     }  # fmt: skip
 
 
@@ -163,10 +186,13 @@ def kills(count: int, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=0)
+    parser.add_argument("--tracks", type=int, nargs="*", default=[])
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     results: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()}
+    for count in chosen.tracks:
+        results[f"{count} tracks"] = clustered(Traffic(count // CAMERAS, 0).everything(), {"by looks and times": {}})
     with tempfile.TemporaryDirectory() as folder:
         if chosen.kills:
             results["kills"] = kills(chosen.kills, Path(folder) / "kills")

@@ -106,17 +106,20 @@ def test_a_folder_with_a_run_is_not_overwritten_and_settings_may_not_change(crop
         run.start(settings.model_copy(update={"seed": 7}), tmp_path / "run", resume=True, quiet=True)
 
 
-def test_a_run_goes_on_from_an_earlier_model(crops, tmp_path):
-    """Its first features are the earlier model's; another network or input is refused before anything is trained."""
-    first = parsed(crops, tmp_path / "cache", epochs=1)
+@pytest.mark.parametrize("from_onnx", [False, True])
+def test_a_run_goes_on_from_an_earlier_model(crops, tmp_path, from_onnx):
+    """Its first features are the earlier model's, wherever that one's weights once lay; another network or input is
+    refused before anything is trained."""
+    network = shallow(small_onnx(tmp_path / "small.onnx")) if from_onnx else {}
+    first = parsed(crops, tmp_path / "cache", epochs=1, **network)
     model = run.start(first, tmp_path / "first", quiet=True)
-    still = {"epochs": 1, "optimiser": {"name": "sgd", "rate": 1e-30}, "average": None}
+    still = {**network, "epochs": 1, "optimiser": {"name": "sgd", "rate": 1e-30}, "average": None}
     again = parsed(crops, tmp_path / "cache", start=str(model), **still)
     run.start(again, tmp_path / "again", quiet=True)
     before, after = weights(tmp_path / "first"), weights(tmp_path / "again")
     assert before.keys() == after.keys()
     moved = [name for name in before if "running" not in name and "num_batches" not in name]
     assert_same({name: before[name] for name in moved}, {name: after[name] for name in moved})
-    other = parsed(crops, tmp_path / "cache", start=str(model), model__pooling="gem")
+    other = parsed(crops, tmp_path / "cache", start=str(model), **{**network, "model__pooling": "gem"})
     with pytest.raises(ConfigurationError, match=r"model: expected that of .*first/model\.pt"):
         run.start(other, tmp_path / "other", quiet=True)

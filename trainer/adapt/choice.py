@@ -51,7 +51,7 @@ def choose(known: Known, keep: KeepSettings, site: str) -> Choice:
     other hours are neither: whom they might meet was trained on. O(N log N)."""
     first, last = (np.floor(times / HOUR_S).astype(np.int64) for times in (known.entered_s, known.left_s))
     hours = np.unique(np.concatenate([first, last]))
-    held = np.array([_lot(site, int(hour)) < keep.held_out for hour in hours], np.bool_)
+    held = np.array([held_out(site, int(hour), keep.held_out) for hour in hours], np.bool_)
     before = np.concatenate([[0], np.cumsum(held)])  # held hours among the first so many
     touched = before[np.searchsorted(hours, last, "right")] > before[np.searchsorted(hours, first, "left")]
     shut, control = (_of_passage(known.passages, marks) for marks in (touched, known.control))
@@ -62,6 +62,12 @@ def choose(known: Known, keep: KeepSettings, site: str) -> Choice:
     older = np.flatnonzero(free & known.reservoir & (known.captured_s < begin_s))
     judged = np.flatnonzero(shut & (known.captured_s >= begin_s))
     return Choice(np.sort(np.concatenate([window, older])), judged, tuple(hours[held].tolist()))
+
+
+def held_out(site: str, hour: int, share: float) -> bool:
+    """Whether nothing is trained on in an hour (since the epoch) of this site: drawn by lot, the same for ever."""
+    lot = hashlib.sha256(f"{site} hour {hour}".encode()).digest()[:6]
+    return int.from_bytes(lot, "big") / 2**48 < share
 
 
 def reservoir(labels: Integers, cameras: Integers, captured_s: Seconds, room: int) -> Integers:
@@ -107,8 +113,3 @@ def _whole_passages(passages: Integers, most: int) -> NDArray[np.bool_]:
 def _of_passage(passages: Integers, marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether any crop of each crop's passage has the mark."""
     return np.isin(passages, passages[marks])
-
-
-def _lot(site: str, hour: int) -> float:
-    """0 … 1, the same for an hour of a site for ever."""
-    return int.from_bytes(hashlib.sha256(f"{site} hour {hour}".encode()).digest()[:6], "big") / 2**48

@@ -52,7 +52,8 @@ class KeepSettings(Settings):
     window_days: float = Field(default=14, gt=0)
     """Every crop of the last so many days is trained on; the newest crop says when they end."""
     reservoir: int = Field(default=20_000, ge=0)
-    """Older crops that are trained on too, as many of each cluster and camera; 0 forgets them."""
+    """Older crops that are trained on too, as many of each cluster and camera; 0 forgets them. Each workstation knows
+    those of its own rounds: one that takes a site over begins with the window alone."""
     most: int = Field(default=200_000, ge=1)
     """Crops of the window that are trained on, evenly over its passages where there are more."""
     near_bits: int = Field(default=3, ge=-1, le=64)

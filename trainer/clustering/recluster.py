@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,19 @@ class Clustering:
     transits: Transits | None = None  # what time said about its pairs; None without times
 
 
+class Stages:
+    """A stopwatch: the seconds of each stage, all its turns together."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """All since the last stage ended was this one."""
+        last, self._last = self._last, time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + self._last - last
+
+
 def cluster(
     features: NDArray[np.float32],
     settings: ClusterSettings,
@@ -74,35 +88,40 @@ def cluster(
     """Cluster (N, D) float32 unit rows. `cameras` (N,) int64, −1 = unknown, are used with `times_s` and by the quality
     report. Pairs that `apart` says one camera saw together are taken out of the graph before it is clustered;
     `times_s` (N,) float64, nan = unknown, weigh its pairs, `ways` (`ways.windows`) from the start."""
-    reach = max(settings.eps_candidates, default=settings.dbscan.eps)
-    marks = [time.perf_counter()]
+    stages = Stages()
     neighbours = nearest(features, settings.jaccard.k1, settings.neighbours)
-    marks.append(time.perf_counter())
-    far = reach if times_s is None else reach_before(reach)
-    graph = jaccard_graph(features, neighbours, settings.jaccard, far, settings.workers)
-    if apart is not None:
-        graph = kept_apart(graph, apart)
-    marks.append(time.perf_counter())
-    transits = None
-    if times_s is not None and cameras is not None:
-        transits = learn_transits(graph, lambda weighed: _labels_of(weighed, settings).labels, cameras, times_s, ways)
-        graph = by_time(graph, transits, reach)
-    choice = _labels_of(graph, settings)
-    if (further := wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
-        return cluster(features, further, cameras, apart, times_s, ways=ways)
-    marks.append(time.perf_counter())
+    stages.end("neighbours")
+    while True:
+        reach = max(settings.eps_candidates, default=settings.dbscan.eps)
+        far = reach if times_s is None else reach_before(reach)
+        graph = jaccard_graph(features, neighbours, settings.jaccard, far, settings.workers)
+        if apart is not None:
+            graph = kept_apart(graph, apart)
+        stages.end("jaccard")
+        transits = None
+        if times_s is not None and cameras is not None:
+            labels = partial(_labels, settings=settings)
+            transits = learn_transits(graph, labels, cameras, times_s, ways)
+            graph = by_time(graph, transits, reach)
+        choice = _choice(graph, settings)
+        stages.end("dbscan")
+        if (further := wider(settings, choice.eps)) is None:
+            break
+        settings = further  # beyond the graph's reach
     quality = measure(choice.labels, graph.both(), cameras)
-    marks.append(time.perf_counter())
-    stages = ("neighbours", "jaccard", "dbscan", "quality")
-    seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(choice.labels, choice.eps, quality, choice.trials, seconds, graph, settings, transits)
+    stages.end("quality")
+    return Clustering(choice.labels, choice.eps, quality, choice.trials, stages.seconds, graph, settings, transits)
 
 
-def _labels_of(graph: Graph, settings: ClusterSettings) -> EpsChoice:
+def _choice(graph: Graph, settings: ClusterSettings) -> EpsChoice:
     """Clusters at the given eps, or at the one of the candidates that the silhouette prefers."""
     if settings.eps_candidates:
         return choose_eps(graph, settings.eps_candidates, settings.dbscan.min_samples)
     return EpsChoice(settings.dbscan.eps, dbscan(graph, settings.dbscan), ())
+
+
+def _labels(graph: Graph, settings: ClusterSettings) -> NDArray[np.int64]:
+    return _choice(graph, settings).labels
 
 
 def wider(settings: ClusterSettings, eps: float) -> ClusterSettings | None:

@@ -17,7 +17,6 @@ Related: camera-tracklet-aware contrastive learning (CTACL, arXiv 2109.06401).
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,9 +28,9 @@ from trainer.clustering.jaccard import Graph, Rows, jaccard_graph
 from trainer.clustering.knn import nearest
 from trainer.clustering.linkage import Merges, average_linkage, in_order
 from trainer.clustering.quality import EpsChoice, best_eps, measure, silhouettes
-from trainer.clustering.recluster import Clustering, ClusterSettings, wider
+from trainer.clustering.recluster import Clustering, ClusterSettings, Stages, wider
 from trainer.clustering.site import spans_of
-from trainer.clustering.transit import by_time, learn_transits, reach_before
+from trainer.clustering.transit import Transits, by_time, learn_transits, reach_before
 from trainer.clustering.ways import Windows
 
 Integers = NDArray[np.int64]
@@ -81,31 +80,29 @@ def cluster_tracks(tracks: Tracks, settings: ClusterSettings, ways: Windows | No
 
     `ways`: usual waits between cameras, {} where none is known; None leaves time out. The graph of the result is that
     of the tracks."""
-    reach = max(settings.eps_candidates, default=settings.dbscan.eps)
-    marks = [time.perf_counter()]
+    stages = Stages()
     neighbours = nearest(tracks.features, settings.jaccard.k1, settings.neighbours)
-    marks.append(time.perf_counter())
-    far = reach if ways is None else reach_before(reach)
-    graph = jaccard_graph(tracks.features, neighbours, settings.jaccard, far, settings.workers)
-    marks.append(time.perf_counter())
-    transits = None
-    if ways is not None:
-        usual = {pair: (low, high + _length_s(tracks)) for pair, (low, high) in ways.items()}
-        cameras, middles_s = tracks.cameras, tracks.middles_s
-        transits = learn_transits(graph, lambda one: _choice(one, tracks, settings).labels, cameras, middles_s, usual)
-        graph = by_time(graph, transits, reach)
-    choice = _choice(graph, tracks, settings)
-    if (further := wider(settings, choice.eps)) is not None:  # beyond the graph's reach: rare, so all is done anew
-        return cluster_tracks(tracks, further, ways)
-    marks.append(time.perf_counter())
+    stages.end("neighbours")
+    while True:
+        reach = max(settings.eps_candidates, default=settings.dbscan.eps)
+        far = reach if ways is None else reach_before(reach)
+        graph = jaccard_graph(tracks.features, neighbours, settings.jaccard, far, settings.workers)
+        stages.end("jaccard")
+        transits = None
+        if ways is not None:
+            transits = _transits(graph, tracks, settings, ways)
+            graph = by_time(graph, transits, reach)
+        choice = _choice(graph, tracks, settings)
+        stages.end("linkage")
+        if (further := wider(settings, choice.eps)) is None:
+            break
+        settings = further  # beyond the graph's reach
     labels, crops = choice.labels[tracks.of_crop], len(tracks.of_crop)
     none = Rows(np.zeros(crops + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
     separation = float(silhouettes(choice.labels, graph.both()).mean())  # of tracks: crops have no graph here
     quality = replace(measure(labels, none, tracks.cameras[tracks.of_crop]), silhouette=separation)
-    marks.append(time.perf_counter())
-    stages = ("neighbours", "jaccard", "linkage", "quality")
-    seconds = {stage: end - begin for stage, begin, end in zip(stages, marks[:-1], marks[1:], strict=True)}
-    return Clustering(labels, choice.eps, quality, choice.trials, seconds, graph, settings, transits)
+    stages.end("quality")
+    return Clustering(labels, choice.eps, quality, choice.trials, stages.seconds, graph, settings, transits)
 
 
 def seen_together(tracks: Tracks, graph: Graph) -> tuple[Integers, Integers]:
@@ -127,6 +124,14 @@ def seen_together(tracks: Tracks, graph: Graph) -> tuple[Integers, Integers]:
     first = np.repeat(np.arange(len(order)), later)
     second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(later) - later, later)
     return order[first], order[second]
+
+
+def _transits(graph: Graph, tracks: Tracks, settings: ClusterSettings, ways: Windows) -> Transits:
+    """What the clusters say about waits between the tracks' middles: usual ones are longer by a track."""
+    usual = {pair: (low, high + _length_s(tracks)) for pair, (low, high) in ways.items()}
+    return learn_transits(
+        graph, lambda one: _choice(one, tracks, settings).labels, tracks.cameras, tracks.middles_s, usual
+    )
 
 
 def _choice(graph: Graph, tracks: Tracks, settings: ClusterSettings) -> EpsChoice:

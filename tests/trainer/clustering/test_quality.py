@@ -7,7 +7,9 @@ for library in ("faiss", "numba", "torch"):
     pytest.importorskip(library, reason=f"clustering needs {library} (extra `trainer`)")
 metrics = pytest.importorskip("sklearn.metrics", reason="the oracle needs scikit-learn (extra `trainer`)")
 
+from trainer.clustering import recluster  # noqa: E402
 from trainer.clustering.jaccard import Graph, Rows  # noqa: E402
+from trainer.clustering.knn import nearest  # noqa: E402
 from trainer.clustering.quality import (  # noqa: E402
     adjusted_rand,
     choose_eps,
@@ -138,8 +140,12 @@ def test_a_choice_at_the_lower_end_widens_the_range_where_that_is_clearly_better
     assert adjusted_rand(narrow.labels, truth) >= adjusted_rand(fixed.labels, truth)
 
 
-def test_a_choice_at_the_upper_end_widens_the_range():
+def test_a_choice_at_the_upper_end_widens_the_range(monkeypatch):
+    """And does not search for the neighbours again, which is most of the work of many crops."""
+    searched = []
+    monkeypatch.setattr(recluster, "nearest", lambda *given: searched.append(given) or nearest(*given))
     features, _ = blobs(150, 12, noise=0.9)
     found = cluster(features, ClusterSettings(eps_candidates=(0.1, 0.15)))
+    assert len(searched) == 1
     assert found.eps > 0.15
     assert max(trial.eps for trial in found.trials) > 0.15
