@@ -37,6 +37,7 @@ from gate_world import (  # noqa: E402
     trained,
     true_first,
 )
+from sly_models import half_trained, sly, with_clock  # noqa: E402
 
 from trainer.adapt.lift import comparisons  # noqa: E402
 from trainer.adapt.verdict import GateSettings  # noqa: E402
@@ -100,6 +101,18 @@ def ten(seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def five(seed: int) -> list[dict[str, Any]]:
+    """Five more, which nobody had when bounds and measures were chosen."""
+    world = scene(seed)
+    court = Court(world.judged, matrix(world.generic)(world.judged), SETTINGS)
+    before = true_first(world.judged, court.in_force)
+    found = [row(name, seed, court.judge(rows), before) for name, rows in sly(world, seed).items()]
+    half = Court(world.judged, half_trained(world, seed), SETTINGS)
+    before = true_first(world.judged, half.in_force)
+    clocks = with_clock(world, half.in_force, seed)
+    return found + [row(f"half-trained and {name}", seed, half.judge(rows), before) for name, rows in clocks.items()]
+
+
 def drawn(seed: int) -> None:
     """Controls of ten times as many hours, drawn one by one or by whole hours: how much can be compared."""
     world = scene(seed, hours=1)
@@ -117,6 +130,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10, 20)), help="of the better model")
     parser.add_argument("--adversary-seeds", type=int, nargs="*", default=[10, 11])
+    parser.add_argument("--sly-seeds", type=int, nargs="*", default=[10, 11], help="of five more adversaries")
     parser.add_argument("--drawn", action="store_true", help="only how controls should be drawn, on seed 101")
     arguments = parser.parse_args()
     if arguments.drawn:
@@ -124,6 +138,7 @@ def main() -> None:
         return
     begun = time.process_time()
     rows = [one for seed in arguments.adversary_seeds for one in ten(seed)]
+    rows += [one for seed in arguments.sly_seeds for one in five(seed)]
     rows += [one for seed in arguments.seeds for one in better(seed)]
     passed = sum(one["decision"] == "publish" for one in rows if one["model"] == "truly better")
     print(

@@ -38,6 +38,7 @@ MIN_COSINE: dict[Precision, float] = {"int8": 0.98, "fp16": 0.999, "fp32": 0.999
 RANGES: dict[Ranges, str] = {"max": "", "entropy": " with ranges by entropy"}
 WORTH = 0.8  # of the FP16 file; an INT8 file that is larger gains nothing
 Report = Callable[[str], None]
+Confirm = Callable[["Precision", "ModelProto"], "tuple[Gate, ...]"]  # what else the network that would ship must pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +93,23 @@ def check(precision: str) -> None:
         raise ConfigurationError([f"--precision {precision}: expected {', '.join(TRIED)}"], "command line")
 
 
+def unasked(precision: Precision, model: ModelProto) -> tuple[Gate, ...]:
+    """Nobody else is asked."""
+    return ()
+
+
 def settle(
-    name: str, bench: Bench[AnyCandidate], precision: str, budget: float, report: Report
+    name: str,
+    bench: Bench[AnyCandidate],
+    precision: str,
+    budget: float,
+    report: Report,
+    *,
+    confirm: Confirm = unasked,
 ) -> Settled[AnyCandidate]:
     """The first of the precisions, a key of `TRIED`, that passes; at most the share `budget` of the layers is left out
-    of INT8. `DataError`, about the network `name`, when none passes."""
+    of INT8. `confirm` is asked once of a precision that passed all else, so it may be slow. `DataError`, about the
+    network `name`, when none passes."""
     found: list[Gate] = []
     missed: list[str] = []
     spare: AnyCandidate | None = None  # INT8 that passes and gains nothing: better than FP32 all the same
@@ -118,6 +131,12 @@ def settle(
             missed.append(f"{each} is {_verdict(candidate)}")
             continue
         candidate = replace(candidate, model=with_int8_weights(candidate.model))
+        more = confirm(each, candidate.model)
+        found += more
+        if failed := failures(more):
+            report(f"{each}: {failed}")
+            missed.append(f"{each} misses {failed}{candidate.remark}")
+            continue
         if each == "int8" and thrifty and (small := _no_gain(candidate.model, bench.plain)):
             report(f"int8: {small}")
             missed.append(f"int8 passes{candidate.remark}, but {small}")

@@ -41,6 +41,7 @@ class Request:
     budget: float = sensitivity.BUDGET  # share of the layers that may be left out of INT8
     limits: Limits = field(default_factory=Limits)
     pattern: str | None = None  # of the names in a plain folder
+    confirm: ladder.Confirm = ladder.unasked  # what else the network that would ship must pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,8 @@ def export(request: Request, report: Report) -> Exported:
         report(f"INT8 ranges from {calibration.images} crops, {calibration.chosen}")
     pixels = np.asarray(crops.spare_pixels[rows])
     bench = Bench(plain, crops.held, float_rows, held_out.judges(crops, float_rows), request.limits, pixels)
-    found = ladder.settle(str(request.model), bench, request.precision, request.budget, report)
+    asked = request.precision, request.budget, report
+    found = ladder.settle(str(request.model), bench, *asked, confirm=request.confirm)
     return Exported(
         source,
         found.chosen,

@@ -106,3 +106,21 @@ def test_auto_takes_int8_where_it_gains():
     large = to_onnx(made(backbone="resnet10t"))
     bench = Judged(large, quantize(large, pixels(12)), lambda precision, ranges: True)
     assert settled(bench, "auto").chosen.precision == "int8"
+
+
+def test_what_would_ship_must_pass_what_else_is_asked(plain, quantized):
+    """Once a precision, and only of one that passed all before; what is refused there is the next precision's turn."""
+    asked: list[str] = []
+
+    def confirm(precision, model):
+        asked.append(precision)
+        return (Gate(name=f"{precision}_site", value=-0.01, limit=-0.005, passed=precision != "int8"),)
+
+    bench = Judged(plain, quantized, lambda precision, ranges: True)
+    found = ladder.settle("x", bench, "auto", 1.0, lambda line: None, confirm=confirm)
+    assert asked == ["int8", "fp16"]
+    assert found.chosen.precision == "fp16"
+    assert found.reason == "int8 misses int8_site -0.0100 (limit -0.005); fp16 passes every gate"
+    assert [gate.name for gate in found.gates] == ["int8_x", "int8_site", "fp16_x", "fp16_site"]
+    with pytest.raises(DataError, match="int8 misses int8_site"):
+        ladder.settle("x", bench, "int8", 1.0, lambda line: None, confirm=confirm)
