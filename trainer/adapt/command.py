@@ -18,7 +18,7 @@ from trainer.adapt.choice import choose
 from trainer.adapt.index import Index
 from trainer.adapt.ingest import Ingested, ingest, own_folder
 from trainer.adapt.material import Material
-from trainer.adapt.settings import SiteSettings
+from trainer.adapt.settings import DAY_S, SiteSettings
 from trainer.errors import TrainerError, WorldError
 
 NAMES_SHOWN = 10
@@ -61,7 +61,8 @@ def seeker(settings: SiteSettings) -> Seeker:
 
 
 def take_in(site: Open, now_s: float, say: Say) -> Ingested:
-    """Ingest, and say what came and what did not."""
+    """Ingest, and say what came and what did not; what is past its days goes."""
+    rounds.clear(site.settings.folder, now_s - site.settings.keep.days * DAY_S)
     result = ingest(site.settings, site.store, site.index, now_s, lambda _: None)
     for line in lines_of(result):
         say(f"{site.settings.site}: {line}")
