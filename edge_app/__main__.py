@@ -90,10 +90,15 @@ def forget(
     import time
 
     from edge_app.config import load
+    from edge_app.contract.errors import SelectionError
+    from edge_app.contract.forgetting import selection_of
+    from edge_app.errors import ConfigurationError
     from edge_app.forget import forget as forget_what
-    from edge_app.forget import selection_of
 
-    selection = selection_of(identity, camera, since, until)
+    try:
+        selection = selection_of(identity, camera, since, until)
+    except SelectionError as error:
+        raise ConfigurationError(error.problems, "edge-app forget") from None
     for line in forget_what(load(config), selection, time.time()).json().split("\n"):
         say(line)
 

@@ -7,14 +7,11 @@ receipt names where it may be.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from edge_app.associate import codec
 from edge_app.associate.state import Identity, Passage, State
@@ -23,54 +20,14 @@ from edge_app.collection.spool import Spool
 from edge_app.config import Site
 from edge_app.contract.crop import CropRecord
 from edge_app.contract.envelope import rfc3339
+from edge_app.contract.forgetting import Selection
 from edge_app.delivery.outgoing import Letterhead, gap_row
-from edge_app.errors import ConfigurationError
 from edge_app.perception.perception import LOOKS, TRACKLETS, TRACKS
 from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.store import Store
 
 COUNTED = "aggregate/passage/"  # parts: passages that are still counted in an open interval
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What is to be forgotten: an identity, by its global id or the id of one of its passages; or what a camera, or all
-    of them, saw in a time."""
-
-    identity: str | None = None
-    camera: str | None = None
-    since_s: float = -math.inf  # capture times
-    until_s: float = math.inf
-
-    def met(self, camera: str, first_s: float, last_s: float) -> bool:
-        """Was this seen there and then? Of an identity that is another question."""
-        return (
-            self.identity is None
-            and self.camera in (None, camera)
-            and first_s <= self.until_s
-            and last_s >= self.since_s
-        )
-
-
-def selection_of(identity: str | None, camera: str | None, since: str | None, until: str | None) -> Selection:
-    """As it is asked for on a command line. Raises `ConfigurationError`, with every mistake."""
-    problems, times = [], {"since": -math.inf, "until": math.inf}
-    for name, text in (("since", since), ("until", until)):
-        try:
-            if text is not None:
-                times[name] = TypeAdapter(AwareDatetime).validate_python(text).timestamp()
-        except ValidationError:
-            problems.append(f"--{name} {text}: expected a time with its zone, as 2026-01-31T12:00:00Z")
-    if identity is None and camera is None and since is None and until is None:
-        problems.append("expected --identity, or --camera, --since and --until or some of them")
-    if identity is not None and (camera, since, until) != (None, None, None):
-        problems.append("--identity stands alone: an identity is forgotten on all cameras and for all times")
-    if times["since"] > times["until"]:
-        problems.append(f"--since {since} is later than --until {until}")
-    if problems:
-        raise ConfigurationError(problems, "edge-app forget")
-    return Selection(identity, camera, times["since"], times["until"])
 
 
 @dataclass
@@ -84,6 +41,8 @@ class Receipt:
     open_tracks: str = "untouched"
     messages: dict[str, int] = field(default_factory=dict)
     crops_in_the_spool: int = 0
+    passages: list[str] = field(default_factory=list)
+    """Of an identity: by these names the trainer knows it."""
     may_still_hold: list[str] = field(default_factory=list)
 
     def json(self) -> str:
@@ -101,9 +60,10 @@ def forget(config: Site, selection: Selection, now_s: float) -> Receipt:
         parts = Parts(store.load())
         state = codec.load(parts)
         names = _names(selection, state)
-        receipt = Receipt(_told(selection), rfc3339(now_s), may_still_hold=_elsewhere(config))
+        receipt = Receipt(selection.told(), rfc3339(now_s), may_still_hold=_elsewhere(config))
         if config.collection.folder.is_dir():
             names, receipt.crops_in_the_spool = _crops(config, selection, (store, parts), names, gap)
+        receipt.passages = sorted(name for name in names if "/" in name) if selection.identity else []
         without = _without(state, selection, names)
         receipt.passages_in_memory = len(state.passages) - len(without.passages)
         receipt.proxies_in_the_gallery = _proxies(state) - _proxies(without)
@@ -224,9 +184,3 @@ def _elsewhere(config: Site) -> list[str]:
         "neighbouring nodes",
         "counts, travel times and means over many vehicles, in which nobody can be told",
     ]
-
-
-def _told(selection: Selection) -> dict[str, Any]:
-    times = {"since": selection.since_s, "until": selection.until_s}
-    told: dict[str, Any] = {"identity": selection.identity, "camera": selection.camera}
-    return told | {name: rfc3339(at_s) if math.isfinite(at_s) else None for name, at_s in times.items()}

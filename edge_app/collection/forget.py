@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edge_app.collection.closed import ClosedShard
 from edge_app.collection.spool import Spool
+from edge_app.contract import forgetting
 from edge_app.contract.crop import Crop, CropRecord
 from edge_app.contract.errors import ShardError
 from edge_app.contract.shard import read_shard
@@ -14,19 +15,10 @@ from edge_app.contract.shard import read_shard
 def same_vehicle(spool: Spool, passages: frozenset[str]) -> frozenset[str]:
     """These passages, and those of the spool that continue one of them, or that one of them continues, and so on, as
     far as the association said when they were kept."""
-    links: dict[str, set[str]] = {}
-    for shard in spool.closed():
-        for crop in _read(spool, shard):
-            verdict = crop.record.verdict
-            if verdict is not None and verdict.state == "matched" and verdict.passage is not None:
-                links.setdefault(crop.record.passage, set()).add(verdict.passage)
-                links.setdefault(verdict.passage, set()).add(crop.record.passage)
-    found, new = set(passages), list(passages)
-    while new:
-        more = links.get(new.pop(), set()) - found
-        found |= more
-        new += more
-    return frozenset(found)
+    records = (crop.record for shard in spool.closed() for crop in _read(spool, shard))
+    return forgetting.same_vehicle(
+        passages, ((one.passage, other) for one in records if (other := forgetting.continued(one)) is not None)
+    )
 
 
 def forget_crops(spool: Spool, unwanted: Callable[[CropRecord], bool], commit: Callable[[], None]) -> int:

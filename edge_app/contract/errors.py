@@ -6,6 +6,7 @@ ContractError
 ├── MessageError       a message that does not follow the MQTT contract
 ├── ShardError         a shard of crops that was cut short, changed or made by somebody else
 ├── BundleError        a model bundle or manifest that is damaged, foreign or of another version
+├── SelectionError     nobody can tell what is to be forgotten
 ├── LeaseLostError     the lock that this process had is, or may be, another's
 └── ObjectStoreError   the site's store of objects did not do what it was asked
     ├── ObjectStoreAwayError     not reached, too slow, busy, full: time mends it, try again
@@ -38,6 +39,14 @@ class ShardError(ContractError):
 
 class BundleError(ContractError):
     """A model bundle or manifest that is damaged, foreign or of another version."""
+
+
+class SelectionError(ContractError):
+    """Nobody can tell what is to be forgotten. `problems` holds every mistake, one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class LeaseLostError(ContractError):

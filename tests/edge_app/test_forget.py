@@ -16,12 +16,13 @@ from edge_app.collection.forget import close_all
 from edge_app.collection.spool import Spool
 from edge_app.config import load
 from edge_app.contract.crop import Verdict
+from edge_app.contract.forgetting import Selection
 from edge_app.contract.samples import golden_samples
 from edge_app.contract.shard import read_shard
 from edge_app.contract.topics import topic_of
 from edge_app.delivery.outgoing import Letterhead, gap_row
-from edge_app.errors import ConfigurationError, StoreError
-from edge_app.forget import Selection, forget, selection_of
+from edge_app.errors import StoreError
+from edge_app.forget import forget
 from edge_app.perception.perception import TRACKLETS
 from edge_app.store.parts import Parts
 from edge_app.store.rows import Row
@@ -190,28 +191,13 @@ def test_a_node_that_runs_is_left_alone(config) -> None:
     assert traces(config, 1, "east")
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ((None, None, None, None), "expected --identity, or --camera"),
-        (("g1", "east", None, None), "--identity stands alone"),
-        ((None, None, "yesterday", None), "--since yesterday: expected a time with its zone"),
-        ((None, None, "2026-01-31T12:00:00", None), "expected a time with its zone"),
-        ((None, None, "2026-01-31T12:00:00Z", "2026-01-30T12:00:00Z"), "is later than"),
-    ],
-)
-def test_what_cannot_be_asked(asked, said) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        selection_of(*asked)
-    assert selection_of(None, "east", "2023-11-14T22:13:20Z", None) == Selection(None, "east", EPOCH_S)
-
-
 def test_the_command_prints_the_receipt(config) -> None:
     command = [sys.executable, "-m", "edge_app", "forget", "--config", str(config.store.path.parent / "site.yaml")]
     done = subprocess.run([*command, "--identity", "g1"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     receipt = json.loads(done.stdout)
     assert receipt["crops_in_the_spool"] == 2
+    assert receipt["passages"] == [name(1, "east"), name(5, "west")], "as `trainer forget` wants to hear it"
     assert any("trainer forget" in one for one in receipt["may_still_hold"])
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 78

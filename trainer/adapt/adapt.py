@@ -5,7 +5,7 @@
     train     the site's method, from the current model
     judge     old and new model on the hours that no training saw
     export    an accepted model becomes a signed bundle
-    decide    the model in force, and the reservoir
+    decide    the model in force, the reservoir, and the page that tells of it
 
 What an adaptation knows of is fixed when it begins, and all chance is drawn from seeds, so one that was broken off ends
 as it would have ended. A site of which nothing can be learned keeps its model: that is a decision, not an error.
@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from trainer import run
-from trainer.adapt import judge, rounds
-from trainer.adapt.bundling import BUNDLE, bundle
+from trainer.adapt import judge, reporting, rounds
+from trainer.adapt.bundling import bundle
 from trainer.adapt.choice import choose, reservoir
 from trainer.adapt.index import Index
 from trainer.adapt.material import CROPS, lay_out
-from trainer.adapt.rounds import CACHE, Round
-from trainer.adapt.settings import DAY_S, SiteSettings
+from trainer.adapt.rounds import BEFORE, BUNDLE, CACHE, RUN, Round
+from trainer.adapt.settings import SiteSettings
 from trainer.adapt.shared import seen_of
 from trainer.adapt.training import training
 from trainer.commands import load_network
@@ -40,7 +40,6 @@ from trainer.measure import with_network
 from trainer.parallel import join
 from trainer.report.run import LABELS
 
-RUN, BEFORE = "run", "before.npz"
 Say = Callable[[str], None]
 
 
@@ -90,7 +89,6 @@ def adapt(
     own = settings.folder
     one = rounds.latest(own)
     if one is None or one.number < number:
-        rounds.clear(own, now_s - settings.keep.days * DAY_S)
         one = Round(number, now_s, index.newest(), rounds.current_model(own), seen_of(index.taken()))
         rounds.save(own, one)
     elif one.decision:  # and was not told
@@ -188,6 +186,7 @@ def decide(work: Work) -> None:
     keep_reservoir(work)
     if not one.reason:
         rounds.accept(work.own, one.number, work.model)
+    reporting.write(work.settings, one, work.say)
     rounds.close(work.own, one, "kept" if one.reason else "accepted")
 
 

@@ -11,8 +11,6 @@ from trainer.adapt.settings import SiteSettings
 from trainer.export import bundle as bundles
 from trainer.export import run as export
 
-BUNDLE = "site.bundle"
-
 
 def bundle(
     settings: SiteSettings, one: Round, files: tuple[Path, Path, Path], cache: Path, say: Callable[[str], None]
@@ -31,4 +29,5 @@ def bundle(
         "precision": manifest.embedder.precision,
         "precision_reason": manifest.embedder.precision_reason,
         "threshold_shift": manifest.threshold_shift,
+        "gates": [gate.model_dump() for gate in manifest.embedder.gates],
     }

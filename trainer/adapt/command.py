@@ -7,18 +7,18 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Event
 
 from edge_app.contract.errors import ContractError
 from edge_app.contract.lease import Lease, Seeker
-from edge_app.contract.objects import ObjectStore, open_store
-from trainer.adapt import rounds, shared, training
+from edge_app.contract.objects import open_store
+from trainer.adapt import erasing, forgotten, rounds, shared, training
 from trainer.adapt.choice import choose
+from trainer.adapt.erasing import Place
 from trainer.adapt.index import Index
 from trainer.adapt.ingest import Ingested, ingest, own_folder
 from trainer.adapt.material import Material
-from trainer.adapt.settings import SiteSettings
+from trainer.adapt.settings import DAY_S, SiteSettings
 from trainer.errors import TrainerError, WorldError
 
 NAMES_SHOWN = 10
@@ -26,26 +26,24 @@ PATIENCE = 1.2  # leases that `once` waits to see whether the owner of one is al
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
-    """A site whose folder is this process's."""
-
-    settings: SiteSettings
-    store: ObjectStore
-    index: Index
-
-
 @contextmanager
-def opened(settings: SiteSettings) -> Iterator[Open]:
+def opened(settings: SiteSettings) -> Iterator[Place]:
     """Raises `WorldError` for what time or a person must mend, `ConfigurationError` for a training configuration that
     cannot be used."""
     training.check(settings)
+    with unchecked(settings) as site:
+        yield site
+
+
+@contextmanager
+def unchecked(settings: SiteSettings) -> Iterator[Place]:
+    """As `opened`, for what needs no training."""
     with own_folder(settings) as folder:
         index = Index(folder / "index.db")
         try:
             store = open_store(settings.store)
             try:
-                yield Open(settings, store, index)
+                yield Place(settings, store, index)
             finally:
                 store.close()
         except ContractError as error:  # of the store, of a lease that was lost
@@ -60,9 +58,14 @@ def seeker(settings: SiteSettings) -> Seeker:
     return Seeker(open_store(settings.store), f"{settings.site}/lock", owner, settings.watch.lease_s)
 
 
-def take_in(site: Open, now_s: float, say: Say) -> Ingested:
-    """Ingest, and say what came and what did not."""
-    result = ingest(site.settings, site.store, site.index, now_s, lambda _: None)
+def take_in(site: Place, now_s: float, say: Say, still: Callable[[], None] = lambda: None) -> Ingested:
+    """Ingest, and say what came and what did not; what is past its days, or was forgotten elsewhere, goes first."""
+    rounds.clear(site.own, now_s - site.settings.keep.days * DAY_S)
+    told, _ = forgotten.read(site.store, site.settings.site)
+    if asked := erasing.pending(site.own, told):
+        gone = erasing.erase(site, asked, still)
+        say(f"{site.settings.site}: {len(asked)} requests to forget are fulfilled here: {gone.crops} crops erased")
+    result = ingest(site.settings, site.store, site.index, now_s, lambda _: None, told)
     for line in lines_of(result):
         say(f"{site.settings.site}: {line}")
     return result
@@ -77,6 +80,10 @@ def lines_of(result: Ingested) -> list[str]:
     ]
     if result.expired or result.deleted:
         lines.append(f"{len(result.expired)} shards are past their days and gone, {result.deleted} from the store")
+    if result.forgotten:
+        lines.append(
+            f"{result.forgotten} crops came once more that somebody had forgotten: not taken, and deleted there"
+        )
     lists = (
         ("set aside for good", [f"{name}: {reason}" for name, reason in result.aside]),
         ("not had this time, tried again next time", [f"{name}: {reason}" for name, reason in result.later]),
@@ -123,7 +130,7 @@ def work(settings: SiteSettings, lease: Lease, now_s: float, say: Say, *, least:
     from trainer.adapt.adapt import adapt  # torch only where it is needed
 
     with opened(settings) as site:
-        take_in(site, now_s, say)
+        take_in(site, now_s, say, lease.check)
         told, etag = shared.read(site.store, settings.site)
         one = catch_up(site, told)
         new = site.index.passages(shared.new_shards(told, site.index.taken()))
@@ -144,10 +151,10 @@ def work(settings: SiteSettings, lease: Lease, now_s: float, say: Say, *, least:
     return one.decision
 
 
-def catch_up(site: Open, told: shared.Adapted) -> rounds.Round | None:
+def catch_up(site: Place, told: shared.Adapted) -> rounds.Round | None:
     """The round of this folder that is not told yet: broken off, or decided and then broken off. What others have done
     since is taken over: their model is fetched, and a round of ours that they have overtaken is over."""
-    own = site.settings.folder
+    own = site.own
     one = rounds.latest(own)
     if one is not None and not one.decision and one.number <= told.round:
         one.reason = f"another process has decided round {told.round} since"

@@ -121,6 +121,10 @@ class Index:
         """The keys of these that are there."""
         return set(self._which("key", keys))
 
+    def numbers(self, keys: Sequence[str]) -> list[int]:
+        """Of those of these keys that are there, in no order."""
+        return list(self._which("key", keys, "id"))
+
     def pictures(self, digests: Sequence[bytes]) -> set[bytes]:
         """Those of these pictures that are there."""
         return set(self._which("picture", digests))
@@ -134,7 +138,7 @@ class Index:
         rows = list(rows)
         first_s = min([row.captured_s for row in rows], default=None)
         columns = "key, passage, camera, class, captured_s, entered_s, left_s, quality, control, use, picture, hash, "
-        with self._transaction() as base:
+        with self.transaction() as base:
             shard = base.execute(
                 "INSERT INTO shards (name, state, crops, came_s, first_s) VALUES (?, 'taken', ?, ?, ?)",
                 (name, len(rows), now_s, first_s),
@@ -146,14 +150,23 @@ class Index:
 
     def set_aside(self, name: str, reason: str, now_s: float) -> None:
         """A shard that is refused each time is not tried again."""
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute(
                 "INSERT INTO shards (name, state, reason, came_s) VALUES (?, 'aside', ?, ?)", (name, reason, now_s)
             )
 
+    def drop(self, name: str, now_s: float) -> None:
+        """A shard that is never taken, and deleted wherever it is found."""
+        with self.transaction() as base:
+            base.execute("INSERT OR IGNORE INTO shards (name, state, came_s) VALUES (?, 'gone', ?)", (name, now_s))
+
+    def settle(self) -> None:
+        """Nothing that was deleted stays in the log beside the file."""
+        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def expire(self, before_s: float) -> list[str]:
         """Forget the crops of every shard that came, or whose first crop was taken, before that; their names."""
-        with self._transaction() as base:
+        with self.transaction() as base:
             old = base.execute(
                 "SELECT id, name FROM shards WHERE state != 'gone' AND min(came_s, coalesce(first_s, came_s)) < ?",
                 (before_s,),
@@ -204,7 +217,7 @@ class Index:
 
     def keep_reservoir(self, ids: NDArray[np.int64]) -> None:
         """These crops, in place of those of before, stay in training when the window leaves them."""
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute("DELETE FROM reservoir")
             base.executemany(
                 "INSERT INTO reservoir SELECT id FROM crops WHERE id = ?", ((number,) for number in ids.tolist())
@@ -233,12 +246,13 @@ class Index:
         """Names and reasons of the shards that were refused."""
         return self._rows("SELECT name, reason FROM shards WHERE state = 'aside' ORDER BY id")
 
-    def _which(self, column: str, values: Sequence[Any]) -> Iterator[Any]:
+    def _which(self, column: str, values: Sequence[Any], wanted: str = "") -> Iterator[Any]:
         for first in range(0, len(values), AT_ONCE):
             some = values[first : first + AT_ONCE]
             marks = ",".join("?" * len(some))
             yield from (
-                value for (value,) in self._rows(f"SELECT {column} FROM crops WHERE {column} IN ({marks})", some)
+                value
+                for (value,) in self._rows(f"SELECT {wanted or column} FROM crops WHERE {column} IN ({marks})", some)
             )
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -246,7 +260,8 @@ class Index:
             return cursor.fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done within, or nothing."""
         with self._told():
             self.base.execute("BEGIN IMMEDIATE")
             try:

@@ -27,6 +27,7 @@ from edge_app.contract.errors import ObjectDamagedError, ObjectMissingError, Sha
 from edge_app.contract.objects import ObjectStore
 from edge_app.contract.shard import LARGEST_SHARD_BYTES, ShardName, read_shard
 from edge_app.contract.whole import sync_folder
+from trainer.adapt.forgotten import NOTHING, Forgotten, exchange, without
 from trainer.adapt.index import Index, Row
 from trainer.adapt.near import first_of_each, picture_hash
 from trainer.adapt.settings import DAY_S, SiteSettings
@@ -50,6 +51,7 @@ class Ingested:
     same: int = 0  # pictures that were there already, under another key
     near: int = 0  # crops nearly identical to another of their passage
     bad: int = 0  # no readable picture
+    forgotten: int = 0  # crops that came once more after somebody had them forgotten
     expired: list[str] = field(default_factory=list)  # shards whose time was over, here
     deleted: int = 0  # shards whose time was over, on the store
 
@@ -74,9 +76,15 @@ def own_folder(settings: SiteSettings) -> Iterator[Path]:
 
 
 def ingest(
-    settings: SiteSettings, store: ObjectStore, index: Index, now_s: float, show: Callable[[str], None]
+    settings: SiteSettings,
+    store: ObjectStore,
+    index: Index,
+    now_s: float,
+    show: Callable[[str], None],
+    told: Forgotten = NOTHING,
 ) -> Ingested:
-    """Take what is new, and let go what is too old, here and on the store. Raises `ObjectStoreError`, `WorldError`."""
+    """Take what is new but for what was forgotten, and let go what is too old, here and on the store. Raises
+    `ObjectStoreError`, `WorldError`."""
     result, folder = Ingested(), settings.folder
     known = index.shards()
     sweep(folder, known)
@@ -92,7 +100,7 @@ def ingest(
             store.delete(stored.name)
             result.deleted += 1
         elif name not in known:
-            take(_Coming(stored.name, folder), settings, store, index, now_s=now_s, result=result)
+            take(_Coming(stored.name, folder, told), settings, store, index, now_s=now_s, result=result)
             show(f"{result.taken} shards, {result.new} crops")
     result.expired = index.expire(now_s - settings.keep.days * DAY_S)
     for name in result.expired:
@@ -115,6 +123,7 @@ class _Coming:
 
     object_name: str
     folder: Path
+    told: Forgotten
 
     @property
     def name(self) -> str:
@@ -141,7 +150,8 @@ def take(
             index.set_aside(coming.name, str(error), now_s)
             return
         try:
-            rows, counts = _rows(coming.fetched, settings, index)
+            kept, gone = without(coming.fetched, coming.told.meets)
+            rows, counts = ([], {}) if kept is None else _rows(kept, settings, index)
             break
         except ShardError as error:
             wrong.append(f"{digest} {str(error).replace(str(coming.fetched), coming.name)}")
@@ -154,9 +164,19 @@ def take(
         else:
             result.later.append((coming.name, f"it came differently each time: {reason}"))
         return
-    coming.fetched.replace(coming.folder / SHARDS / coming.name)
+    if gone:
+        exchange(store, coming.object_name, kept)
+        index.drop(coming.name, now_s)
+        result.forgotten += len(gone)
+        coming.fetched.unlink()
+    if kept is None:
+        return
+    if gone and kept.name in index.shards():  # it came before, without what was forgotten
+        kept.unlink()
+        return
+    kept.replace(coming.folder / SHARDS / kept.name)
     sync_folder(coming.folder / SHARDS)
-    index.take(coming.name, rows, now_s)
+    index.take(kept.name, rows, now_s)
     result.taken += 1
     for name, count in counts.items():
         setattr(result, name, getattr(result, name) + count)

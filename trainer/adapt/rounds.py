@@ -1,6 +1,7 @@
 """One adaptation on the disk: how far it has come, so that whatever ends it, it goes on where it was.
 
 own/rounds/000007/round.json     stages that are done, with what each found
+own/rounds/000007/report         the page for people, and the only place where a round that is over shows crops
 own/models/000007.pt             a model that was accepted
 own/current.json                 which one is in force
 """
@@ -20,6 +21,7 @@ from trainer.errors import DataError, WorldError
 FORMAT = "crosslane-round/1"
 ROUNDS, MODELS, CURRENT, ROUND = "rounds", "models", "current.json", "round.json"
 PICTURES, CACHE = "pictures", "cache"  # of a round under way
+RUN, BEFORE, REPORT, BUNDLE = "run", "before.npz", "report", "site.bundle"
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class Round:
     done: dict[str, dict[str, Any]] = field(default_factory=dict)  # stage → what it found, in order
     decision: str = ""  # "" while it is under way, else accepted or kept
     reason: str = ""
+    shown_from_s: float | None = None  # when the oldest crop of its page was taken
+    forgotten: bool = False  # crops that it used were forgotten since
 
 
 def folder_of(own: Path, number: int) -> Path:
@@ -45,6 +49,11 @@ def latest(own: Path) -> Round | None:
     """The last round that began; None before the first."""
     numbers = sorted(int(path.name) for path in (own / ROUNDS).glob("[0-9]*") if (path / ROUND).is_file())
     return read(folder_of(own, numbers[-1])) if numbers else None
+
+
+def every(own: Path) -> list[Round]:
+    """In their order. Raises as `read`."""
+    return [read(path) for path in sorted((own / ROUNDS).glob("[0-9]*")) if (path / ROUND).is_file()]
 
 
 def read(folder: Path) -> Round:
@@ -89,6 +98,11 @@ def model_name(number: int) -> str:
     return f"{MODELS}/{number:06d}.pt"
 
 
+def number_of(model: str) -> int:
+    """The round that made the model of this name."""
+    return int(Path(model).stem)
+
+
 def put_in_force(own: Path, number: int) -> None:
     """The model of a round, which is in its place."""
     write_json(own / CURRENT, {"round": number})
@@ -117,17 +131,26 @@ def accept(own: Path, number: int, model: Path) -> None:
 
 
 def close(own: Path, one: Round, decision: str) -> None:
-    """A round is over: its crops lie in the shards, and nowhere else."""
-    for name in (PICTURES, CACHE):
+    """A round is over: its crops lie in the shards, and some of them on its page."""
+    for name in (PICTURES, CACHE, f"{RUN}/report"):
         shutil.rmtree(folder_of(own, one.number) / name, ignore_errors=True)
     one.decision = decision
     save(own, one)
 
 
 def clear(own: Path, before_s: float) -> None:
-    """Of rounds that began before that nothing stays but what was decided: their reports show crops."""
+    """Of rounds that began before that nothing stays but what was decided; no page that shows crops from before."""
     for path in (own / ROUNDS).glob("[0-9]*"):
-        if (path / ROUND).is_file() and (one := read(path)).decision and one.began_s < before_s:
-            for item in path.iterdir():
-                if item.name != ROUND:
-                    shutil.rmtree(item) if item.is_dir() else item.unlink()
+        if not (path / ROUND).is_file() or not (one := read(path)).decision:
+            continue
+        if one.began_s < before_s:
+            strip(path)
+        elif one.shown_from_s is not None and one.shown_from_s < before_s:
+            shutil.rmtree(path / REPORT, ignore_errors=True)
+
+
+def strip(folder: Path, *kept: str) -> None:
+    """Of a round nothing stays but what was decided, and what is named."""
+    for item in folder.iterdir():
+        if item.name not in (ROUND, *kept):
+            shutil.rmtree(item) if item.is_dir() else item.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.errors import WorldError
@@ -42,8 +43,11 @@ CAPTIONS = {
     ),
 }
 STYLE = """
-:root { color-scheme: light; --ink: #22262c; --soft: #6b7280; --line: #e3e6ea; --accent: #1f6feb }
-body { margin: 0 auto; max-width: 1180px; padding: 40px 24px 80px; color: var(--ink); background: #fff;
+:root { color-scheme: light dark; --ink: #22262c; --soft: #626a76; --line: #e3e6ea; --ground: #fff; --accent: #1f6feb }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ee; --soft: #9aa3b0; --line: #30363f; --ground: #14171c; --accent: #6ea8ff }
+}
+body { margin: 0 auto; max-width: 1180px; padding: 40px 24px 80px; color: var(--ink); background: var(--ground);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
 h1 { font-size: 28px; margin: 0 } h2 { font-size: 19px; margin: 48px 0 4px } p { margin: 0 0 14px; color: var(--soft) }
 dl { display: flex; flex-wrap: wrap; gap: 10px 36px; margin: 24px 0; padding: 18px 0; border: solid var(--line);
@@ -56,13 +60,9 @@ img { max-width: 100%; display: block; border: 1px solid var(--line); border-rad
 def write_page(folder: Path, title: str, facts: dict[str, str]) -> None:
     """`index.html` in `folder`, with those of the pictures above that lie there. `WorldError` when the disk refuses."""
     shown = [name for name in CAPTIONS if (folder / name).is_file()]
-    links = "".join(f'<a href="#{name}">{_text(CAPTIONS[name][0])}</a>' for name in shown)
-    values = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in facts.items())
+    links = "".join(f'<a href="#{name}">{text(CAPTIONS[name][0])}</a>' for name in shown)
     sections = "".join(_section(name, *CAPTIONS[name]) for name in shown)
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style>'
-        f"<body><h1>{_text(title)}</h1><dl>{values}</dl><nav>{links}</nav>{sections}</body></html>\n"
-    )
+    page = document(title, f"<h1>{text(title)}</h1>{values(facts)}<nav>{links}</nav>{sections}")
     try:
         (folder / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:
@@ -70,9 +70,24 @@ def write_page(folder: Path, title: str, facts: dict[str, str]) -> None:
 
 
 def _section(name: str, heading: str, caption: str) -> str:
-    words = f"<h2>{_text(heading)}</h2><p>{_text(caption)}</p>"
-    return f'<section id="{name}">{words}<img src="{name}" alt="{_text(heading)}" loading="lazy"></section>'
+    words = f"<h2>{text(heading)}</h2><p>{text(caption)}</p>"
+    return f'<section id="{name}">{words}<img src="{name}" alt="{text(heading)}" loading="lazy"></section>'
 
 
-def _text(value: str) -> str:
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page, as wide as its screen."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{text(title)}</title><style>{STYLE}{style}</style><body>{body}</body></html>\n"
+    )
+
+
+def values(facts: Mapping[str, str]) -> str:
+    """Names and values beside each other."""
+    items = (f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def text(value: str) -> str:
+    """As it is read, whatever it is made of."""
     return html.escape(value, quote=True)

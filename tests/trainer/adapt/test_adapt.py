@@ -136,6 +136,11 @@ def adapted(settings: SiteSettings) -> tuple[int, str]:
     return command.once([settings], said.append), "\n".join(said)
 
 
+def page_of_round(settings: SiteSettings) -> str:
+    """Of the last round."""
+    return (settings.folder / "rounds" / "000001" / "report" / "index.html").read_text(encoding="utf-8")
+
+
 def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path, monkeypatch):
     without_charts(monkeypatch.setattr)
     site, settings = tiny(tmp_path, keep={"held_out": 0.4})
@@ -147,7 +152,13 @@ def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path, monkeypatch):
     assert "expected at least 300 in 6" in said
     assert not (settings.folder / "current.json").exists()
     left = {path.name for path in (settings.folder / "rounds" / "000001").iterdir()}
-    assert left == {"before.npz", "crops.csv", "judged.csv", "round.json", "run"}  # no picture, no cache, no bundle
+    assert left == {"before.npz", "crops.csv", "judged.csv", "report", "round.json", "run"}  # no picture, no bundle
+    assert not (settings.folder / "rounds" / "000001" / "run" / "report").exists(), "the page alone shows crops"
+    page = page_of_round(settings)
+    assert "It could not be said whether the new model is better" in page
+    assert "expected at least 300 in 6" in page
+    assert page.count("data:image/jpeg") > 8
+    assert "pairs of passages were together before, apart now" in page
     told = json.loads((site.objects / "town" / "adapted").read_text())
     assert (told["round"], told["model"], told["seen"]) == (1, None, {"edge-1-b.7": 3})
 
@@ -157,6 +168,7 @@ def test_a_site_without_crops_keeps_its_model(tmp_path):
     failed, said = adapted(settings)
     assert (failed, decision_of(settings)) == (0, "kept")
     assert "none of 0 crops may be trained on" in said
+    assert "see whether the nodes keep crops" in page_of_round(settings).lower()
 
 
 def test_the_site_of_the_repository_is_one():
@@ -242,8 +254,8 @@ def test_mistakes_of_all_sites_are_said_at_once(tmp_path):
 @pytest.mark.parametrize(
     "deaths",
     [
-        ("train", "accept", "send_model"),
-        pytest.param(("choose", "cluster", "judge", "export", "write"), marks=pytest.mark.long),
+        ("train", "report", "send_model"),
+        pytest.param(("choose", "cluster", "judge", "export", "accept", "write"), marks=pytest.mark.long),
     ],
 )
 def test_killed_at_every_stage_it_ends_as_it_would_have(tmp_path, deaths):
@@ -261,6 +273,8 @@ def test_killed_at_every_stage_it_ends_as_it_would_have(tmp_path, deaths):
         ended = Child(root / "said", "adapt", root / "site.yaml", prepare=publish)
         assert ended.wait() == 0, ended.text()
         results.append(result(settings))
+        assert "A better model was learned" in page_of_round(settings)
+        assert "data:image/jpeg" in page_of_round(settings)
         told.append(json.loads((site.objects / "town" / "adapted").read_text()))
     assert results[0][0] == "accepted"
     assert results[0] == results[1]

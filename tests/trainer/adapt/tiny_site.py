@@ -167,13 +167,13 @@ def publish():
 def die_after(stage: str):
     """For `Child`: kill -9 when the work of a stage is done and nobody knows yet."""
     publish()
-    from trainer.adapt import adapt, rounds, shared
+    from trainer.adapt import adapt, reporting, rounds, shared
 
     if stage in adapt.STAGES:
         adapt.STAGES[stage] = and_die(adapt.STAGES[stage])
     else:
-        module = rounds if stage == "accept" else shared
-        setattr(module, stage, and_die(getattr(module, stage)))
+        module, name = {"accept": (rounds, "accept"), "report": (reporting, "write")}.get(stage, (shared, stage))
+        setattr(module, name, and_die(getattr(module, name)))
 
 
 def and_die(work):
