@@ -207,13 +207,12 @@ def train_embedder(out: Path, steps: int) -> Path:
         schedule.step()
         if step % 50 == 49:
             print(f"step {step + 1} of {steps}, loss {float(loss):.3f}, {_since(begin)}", flush=True)
-    return export_embedder(network.eval(), out)
+    return export_embedder(network.eval(), out / "demo_embedder.onnx", VERSION, "python deploy/demo_models.py embedder")
 
 
-def export_embedder(network: Network, out: Path) -> Path:
+def export_embedder(network: Network, path: Path, version: str, made_by: str) -> Path:
     """ONNX with a batch axis of any size, and its manifest."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "demo_embedder.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(2, 3, INPUT.height_px, INPUT.width_px)
     axes = {"crops": {0: "batch"}, "embeddings": {0: "batch"}}
     torch.onnx.export(
@@ -227,9 +226,8 @@ def export_embedder(network: Network, out: Path) -> Path:
         dynamo=False,
     )
     note = "Apache-2.0, as the project; trained on pictures drawn by the project."
-    made_by = "python deploy/demo_models.py embedder"
     manifest = ModelManifest(
-        kind="embedder", version=VERSION, input=INPUT, dimension=DIMENSION, made_by=made_by, licence_note=note
+        kind="embedder", version=version, input=INPUT, dimension=DIMENSION, made_by=made_by, licence_note=note
     )
     write_manifest(path, manifest)
     return path

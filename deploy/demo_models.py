@@ -17,12 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["detector", "embedder", "all"])
+    parser.add_argument("model", choices=["detector", "embedder", "generic", "all"])
     parser.add_argument("--out", type=Path, default=Path("configs/models"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "crosslane-demo-models")
     parser.add_argument("--detector-epochs", type=int, default=8)
     parser.add_argument("--detector-first", type=Path, help="weights of the detector's first phase, to skip it")
     parser.add_argument("--embedder-steps", type=int, default=1800)
+    parser.add_argument("--generic-steps", type=int, default=400)
     parser.add_argument("--detector-weights", type=Path, help="export these Ultralytics weights instead of training")
     parser.add_argument("--check-only", action="store_true", help="measure the models that are there")
     options = parser.parse_args()
@@ -44,6 +45,14 @@ def main() -> None:
         if not options.check_only:
             train_embedder(options.out, options.embedder_steps)
         print("embedder", json.dumps(check_embedder(path)), flush=True)
+    if options.model in ("generic", "all"):
+        from demo_embedder_check import check_embedder
+        from generic_embedder import train_generic
+
+        path = options.out / "generic_embedder.onnx"
+        if not options.check_only:
+            train_generic(options.out, options.generic_steps)
+        print("generic", json.dumps(check_embedder(path)), flush=True)
 
 
 if __name__ == "__main__":

@@ -177,17 +177,30 @@ def build_engine(
 @cli.command()
 def demo(
     out: Annotated[Path | None, typer.Option(help="Write summary.json, matches.png and timeline.png here.")] = None,
-    seconds: Seconds = 120.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="Simulated seconds that are scored; 120, of the loop 240.")
+    ] = None,
     headless: Annotated[bool, typer.Option(help="Plain lines instead of a live table.")] = False,
-    broker: Annotated[str | None, typer.Option(help="host:port of your own broker.")] = None,
+    broker: Annotated[str | None, typer.Option(help="host:port of your own broker; not of the loop.")] = None,
     seed: Seed = 7,
     difficulty: Difficulty = 0.5,
+    loop: Annotated[bool, typer.Option("--loop", help="Crops up, training without labels, a better model down.")] = (
+        False
+    ),
+    learn: Annotated[float, typer.Option(min=1.0, help="With --loop: seconds whose crops are learned from.")] = 900.0,
 ) -> None:
     """Four simulated cameras, a broker, this application and an independent MQTT subscriber, scored at the end."""
-    from edge_app.demo.demo import run_demo
     from edge_app.demo.play import Play
 
-    run_demo(Play("town", seed, difficulty, seconds, fidelity="frames"), out, headless, broker)
+    play = Play("town", seed, difficulty, seconds or (240.0 if loop else 120.0), fidelity="frames")
+    if loop:
+        from edge_app.demo.loop import run_loop
+
+        run_loop(play, learn, out, headless)
+    else:
+        from edge_app.demo.demo import run_demo
+
+        run_demo(play, out, headless, broker)
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

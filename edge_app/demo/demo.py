@@ -55,7 +55,7 @@ def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -
     began_s = time.time()
     configure(LogSettings(level="ERROR"))  # the terminal belongs to the subscriber
     if out is not None:
-        _make_folder(out)
+        make_folder(out)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crosslane-demo-")))
         if broker is None:
@@ -66,17 +66,21 @@ def run_demo(play: Play, out: Path | None, headless: bool, broker: str | None) -
         config = site_config(play, scratch / "demo.db", {"host": host, "port": port, "protocol": protocol})
         address = address_text(host, port)
         print_opening(play, [camera.id for camera in config.cameras], address, own_broker=broker is None)
-        log = scratch / "received.jsonl"
-        with Watcher(address, f"{ROOT}/{config.site}/{config.node}/#", log, headless) as watcher:
-            run = _play(config)
-            watcher.finish()
-        mail = read_mail(log, run.boot_id)
+        run, mail = play_and_listen(config, address, scratch / "received.jsonl", plain=headless)
     summary, judgement = summarise(play, run, mail, began_s)
     summary["broker"] = "embedded" if broker is None else broker
     summary["versions"] = _versions()
     print_report(summary, judgement.score)
     if out is not None:
         _write(out, summary, run, mail, judgement)
+
+
+def play_and_listen(config: Site, address: str, log: Path, *, plain: bool, silent: bool = False) -> tuple[Run, Mail]:
+    """Play the site while somebody else listens at the broker; what was said, and what was received."""
+    with Watcher(address, f"{ROOT}/{config.site}/{config.node}/#", log, plain=plain, silent=silent) as watcher:
+        run = _play(config)
+        watcher.finish()
+    return run, read_mail(log, run.boot_id)
 
 
 def _play(config: Site) -> Run:
@@ -116,14 +120,14 @@ def _engine_seconds(node: app.Node) -> dict[str, float]:
 class Watcher:
     """`edge_app.demo.watch` in a process of its own, on this terminal."""
 
-    def __init__(self, address: str, topic: str, log: Path, plain: bool) -> None:
+    def __init__(self, address: str, topic: str, log: Path, *, plain: bool, silent: bool) -> None:
         command = [sys.executable, "-m", "edge_app.demo.watch", address, "--topic", topic, "--log", str(log)]
         self._command = [*command, "--until-offline", *(["--plain"] if plain else [])]
-        self._log = log
+        self._log, self._shown = log, subprocess.DEVNULL if silent else None
 
     def __enter__(self) -> Watcher:
         """Returns when it listens. Raises BrokerError when it does not."""
-        self._process = subprocess.Popen(self._command)
+        self._process = subprocess.Popen(self._command, stdout=self._shown)
         until_s = time.monotonic() + LISTEN_S
         while not self._log.exists():
             code = self._process.poll()
@@ -159,7 +163,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
     """Before anything else: nobody should wait two minutes for a refused write."""
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ class Play:
     fidelity: Literal["frames", "detections"] = "detections"
     speed: float | None = None  # 1 is real time; None as fast as possible
     start_s: float = START_S
+    fps: float | None = None  # None: the cameras' own
 
     def world(self) -> World:
         """Raises ConfigurationError for an unknown site."""
@@ -51,7 +52,7 @@ def raw_config(play: Play, store: Path, mqtt: dict[str, Any] | None, models: Pat
     world = play.world()
     address = (
         f"sim://{play.site}/{{camera}}?seed={play.seed}&difficulty={play.difficulty:g}&seconds={play.seconds:g}"
-        f"&start={play.start_s:.0f}&fidelity={play.fidelity}"
+        f"&start={play.start_s:.0f}&fidelity={play.fidelity}{f'&fps={play.fps:g}' if play.fps else ''}"
     )
     raw: dict[str, Any] = {
         "site": play.site,

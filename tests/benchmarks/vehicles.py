@@ -39,12 +39,12 @@ from edge_app.contract.crop import Crop  # noqa: E402
 from trainer import config  # noqa: E402
 from trainer.adapt import command, rounds  # noqa: E402
 from trainer.adapt.adapt import RUN  # noqa: E402
-from trainer.adapt.choice import HOUR_S, held_out  # noqa: E402
+from trainer.adapt.choice import held_out  # noqa: E402
 from trainer.adapt.settings import SiteSettings, load  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 from trainer.settings import read  # noqa: E402
 
-HELD_OUT = 0.3
+HELD_OUT, HOUR_S = 0.3, 3600.0
 CLIPS = {"motorway": ("traffic.mp4", 15.4), "street": ("car-detection.mp4", 15.1)}  # and half their seconds
 
 

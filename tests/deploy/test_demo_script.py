@@ -37,15 +37,28 @@ def run(clone, *arguments, path="/usr/bin:/bin", **environment):
     return subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_second_run_starts_at_once_with_every_option(clone):
+def prepared(clone, lock):
+    """An environment that was made for this lock; its `edge-app` says what it was asked for."""
     script(clone / ".venv" / "bin" / "edge-app", 'printf "%s|" "$@"')
     os.symlink(sys.executable, clone / ".venv" / "bin" / "python")
-    contents = b"".join((clone / name).read_bytes() for name in ("deploy/lock/edge.txt", "pyproject.toml"))
+    contents = b"".join((clone / name).read_bytes() for name in (f"deploy/lock/{lock}.txt", "pyproject.toml"))
     digest = hashlib.sha256(contents + str(clone).encode()).hexdigest()
-    (clone / ".venv" / ".lock-edge").write_text(digest + "\n")
-    done = run(clone, "--seconds", "20", "--out", "a folder")
+    (clone / ".venv" / f".lock-{lock}").write_text(digest + "\n")
+
+
+@pytest.mark.parametrize(("lock", "options"), [("edge", []), ("trainer", []), ("trainer", ["--loop"])])
+def test_a_second_run_starts_at_once_with_every_option(clone, lock, options):
+    prepared(clone, lock)
+    done = run(clone, *options, "--seconds", "20", "--out", "a folder")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "demo|--seconds|20|--out|a folder|"
+    assert done.stdout == "|".join(["demo", *options, "--seconds", "20", "--out", "a folder", ""])
+
+
+def test_the_loop_wants_the_trainers_packages(clone):
+    prepared(clone, "edge")
+    done = run(clone, "--loop", PYTHON="/bin/false")
+    assert done.returncode == 1
+    assert "PYTHON=/bin/false is not a Python 3.10 or newer" in done.stderr  # it would have made another environment
 
 
 def test_an_old_python_is_refused_with_a_way_out(clone):

@@ -8,6 +8,7 @@ gives up most, evenly over time. Crops that no cluster has count as one cluster 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,6 @@ from trainer.adapt.settings import DAY_S, KeepSettings
 
 Integers = NDArray[np.int64]
 Seconds = NDArray[np.float64]
-HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Choice:
 
     trained: Integers
     judged: Integers
-    held_hours: tuple[int, ...]  # hours since the epoch of which nothing is trained on
+    held_hours: tuple[int, ...]  # hours (`keep.held_out_s`) since the epoch of which nothing is trained on
 
 
 def choose(known: Known, keep: KeepSettings, site: str) -> Choice:
     """What to train on, and what to judge by: every passage that touches a held-out hour, control or not. Controls of
     other hours are neither: whom they might meet was trained on. O(N log N)."""
-    first, last = (np.floor(times / HOUR_S).astype(np.int64) for times in (known.entered_s, known.left_s))
+    first, last = (np.floor(times / keep.held_out_s).astype(np.int64) for times in (known.entered_s, known.left_s))
     hours = np.unique(np.concatenate([first, last]))
     held = np.array([held_out(site, int(hour), keep.held_out) for hour in hours], np.bool_)
     before = np.concatenate([[0], np.cumsum(held)])  # held hours among the first so many
@@ -65,9 +65,13 @@ def choose(known: Known, keep: KeepSettings, site: str) -> Choice:
 
 
 def held_out(site: str, hour: int, share: float) -> bool:
-    """Whether nothing is trained on in an hour (since the epoch) of this site: drawn by lot, the same for ever."""
-    lot = hashlib.sha256(f"{site} hour {hour}".encode()).digest()[:6]
-    return int.from_bytes(lot, "big") / 2**48 < share
+    """Of 1 / `share` hours in a row one, drawn by lot, the same for a site for ever: so none stays long without."""
+    if not share:
+        return False
+    group = math.floor(hour * share)
+    first, after = math.ceil(group / share), math.ceil((group + 1) / share)
+    drawn = hashlib.sha256(f"{site} hours {group}".encode()).digest()
+    return hour - first == int.from_bytes(drawn[:6], "big") % (after - first)
 
 
 def reservoir(labels: Integers, cameras: Integers, captured_s: Seconds, room: int) -> Integers:

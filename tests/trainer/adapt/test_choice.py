@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.adapt.choice import HOUR_S, Known, choose, reservoir
+from trainer.adapt.choice import Known, choose, reservoir
 from trainer.adapt.settings import DAY_S, KeepSettings
+
+HOUR_S = 3600.0
 
 
 def known(seed: int, count: int = 600, days: float = 30) -> Known:
@@ -62,6 +64,18 @@ def test_a_control_crop_makes_its_passage_one_and_an_hour_is_held_for_ever() -> 
     assert choose(crops, keep, "city").held_hours != choice.held_hours
     share = len(choice.held_hours) / len(np.unique(np.floor(crops.entered_s / HOUR_S)))
     assert share == pytest.approx(0.2, abs=0.1)
+
+
+@pytest.mark.parametrize(("share", "group"), [(0.1, 10), (0.34, 3), (0.5, 2), (0.8, 2)])
+def test_a_site_of_minutes_has_something_held_out_soon(share: float, group: int) -> None:
+    """Whenever it begins, and in no fixed rhythm: a rhythm could hold out the same time of every day."""
+    crops, held_s = known(2, count=9000, days=0.5), 300.0
+    choice = choose(crops, KeepSettings(held_out=share, held_out_s=held_s), "town")
+    held, first = np.array(choice.held_hours), int(crops.entered_s.min() // held_s)
+    assert np.diff(held).max() < 2 * group
+    assert held[0] - first < 2 * group
+    assert len(set(np.diff(held).tolist())) > 1
+    assert len(held) / len(np.unique(crops.entered_s // held_s)) == pytest.approx(share, abs=0.08)
 
 
 def test_nothing_chooses_nothing() -> None:

@@ -1,0 +1,105 @@
+"""The loop's files: what an installer would write for the node, and for the trainer that works for it.
+
+The node, the store and the trainer have a folder each; the node knows the store's, the trainer knows the store's, and
+neither the other's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edge_app.contract.yaml import read
+from edge_app.demo.play import MODELS, SIMILARITY, Play, raw_config
+
+TRAINERS = MODELS.parent / "adapt" / "loop.yaml"
+GENERIC = MODELS / "generic_embedder.onnx"
+LABELLED = MODELS / "demo_embedder.onnx"
+HOUR_S = 3600.0
+FPS = 5.0  # of every camera: half of what the demo's have, so that half an hour is played in minutes
+OTHER_TRAFFIC = 1000  # more than the judged seed is the seed of the traffic that makes the crops
+# Between tracklets of the seeds 60 to 62, as `play.SIMILARITY` was measured on others: of the generic embedder, and of
+# one that was adapted from it.
+GENERIC_SIMILARITY = {"genuine_mean": 0.75, "genuine_std": 0.15, "impostor_mean": 0.30, "impostor_std": 0.22}
+ADAPTED_SIMILARITY = GENERIC_SIMILARITY
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """One each; `received` is what the subscriber writes."""
+
+    root: Path
+
+    @property
+    def node(self) -> Path:
+        return self.root / "node"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def trainer(self) -> Path:
+        return self.root / "trainer"
+
+    def make(self) -> None:
+        for folder in (self.node, self.store, self.trainer):
+            folder.mkdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """One of the three that are compared."""
+
+    name: str  # before, after, labelled
+    path: Path
+    similarity: dict[str, float]
+    key: Path | None = None  # of the maker, where it is a bundle
+
+
+def collecting(play: Play, folders: Folders) -> Path:
+    """The node's file while it collects: the generic embedder, and crops that go up. The town plays its last hours:
+    crops are kept for days, and a town of 2023 has none left."""
+    today = replace(play, start_s=(time.time() - play.seconds) // HOUR_S * HOUR_S)
+    raw = node(today, folders.node / "collecting.db", Embedder("before", GENERIC, GENERIC_SIMILARITY))
+    raw["collection"] = {"enabled": True, "folder": str(folders.node / "spool"), "daily_bytes": 2_000_000_000}
+    raw["upload"] = {"store": {"url": str(folders.store)}, "audit": str(folders.node / "uploads.jsonl")}
+    return _write(folders.node / "collecting.yaml", raw)
+
+
+def node(play: Play, store: Path, embedder: Embedder, mqtt: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The node's settings with one of the embedders."""
+    raw = raw_config(play, store, mqtt)
+    raw["embedder"] = {"path": str(embedder.path)}
+    raw["associate"] = {"similarity": embedder.similarity}
+    if embedder.key is not None:
+        raw["bundles"] = {"keys": [str(embedder.key)], "folder": str(store.with_suffix(".bundles"))}
+    return raw
+
+
+def adapting(play: Play, folders: Folders) -> Path:
+    """The trainer's file: the committed one, with the store, a folder of its own, and the node's links."""
+    raw: dict[str, Any] = read(TRAINERS)
+    raw |= {"store": {"url": str(folders.store)}, "folder": str(folders.trainer / "town")}
+    raw |= {name: str((TRAINERS.parent / raw[name]).resolve()) for name in ("start", "train")}
+    raw["links"] = raw_config(play, folders.trainer, None)["links"]
+    return _write(folders.trainer / "site.yaml", raw)
+
+
+def adapted(bundle: Path, key: Path) -> Embedder:
+    """What the trainer made."""
+    return Embedder("after", bundle, ADAPTED_SIMILARITY, key)
+
+
+def labelled() -> Embedder:
+    """The ceiling: the demo's own embedder, trained with labels."""
+    return Embedder("labelled", LABELLED, SIMILARITY)
+
+
+def _write(path: Path, raw: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    return path
