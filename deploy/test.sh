@@ -30,9 +30,9 @@ pytest --collect-only "$@" >/dev/null 2>&1 & # compiles them, and the tests, bes
 step mypy
 step lint-imports
 wait
-# Six at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
+# Five at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
 export OMP_NUM_THREADS=1
-step pytest -n 6 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"
+step pytest -n 5 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"
 
 ((${#missing[@]} == 0)) || say "skipped what needs these Debian packages: ${missing[*]}"
 [[ -z "${WITHOUT_TRAINER:-}" ]] || say "skipped the trainer's tests (WITHOUT_TRAINER)"

@@ -25,9 +25,14 @@ SLOW_ROOMS = ("integration", "deploy", "replays", "trainer")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Rooms of slow tests first, so that workers end together."""
+    """Slow rooms first, and of each what plays whole nodes and runs, so that workers end together."""
     place = {room: number for number, room in enumerate(SLOW_ROOMS)}
-    items.sort(key=lambda item: place.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(place)))
+
+    def order(item: pytest.Item) -> tuple[int, int]:
+        parts = item.path.relative_to(REPOSITORY / "tests").parts
+        return place.get(parts[0], len(place)), len(parts)
+
+    items.sort(key=order)
 
 
 @pytest.fixture(autouse=True)

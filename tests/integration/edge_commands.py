@@ -12,7 +12,7 @@ import yaml
 
 from edge_app.demo.play import Play, raw_config
 
-TIMEOUT_S = 120
+TIMEOUT_S = 240  # on a machine that is busy with other work, a drawn site took more than 120
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_why_nothing_was_matched(tmp_path):
         ({"links": far}, "nobody had left a linked camera within the link's travel times"),
         ({"crops": {"minimum_side_px": 5000}}, "it has no embedding: it is never 5000 px wide and high"),
     ):
-        said, messages = replayed(tmp_path, 30.0, **changes)
+        said, messages = replayed(tmp_path, 15.0, **changes)
         assert said.startswith("0 of "), said
         assert expected in said
         assert not of(messages, "match")
@@ -69,7 +69,7 @@ def test_how_many_matches_may_be_wrong_is_said(tmp_path):
 
 
 def test_nothing_seen_at_all(tmp_path):
-    said, _ = replayed(tmp_path, tracklets={"minimum_observations": 10_000})
+    said, _ = replayed(tmp_path, 10.0, tracklets={"minimum_observations": 10_000})
     assert said.startswith("no passage was seen")
     assert "tracks were too short to count" in said
 

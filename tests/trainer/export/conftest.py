@@ -4,6 +4,12 @@ import pytest
 
 
 @pytest.fixture(scope="module")
+def modelopt():
+    """Imported by those who run it, not by all who collect: it takes seconds."""
+    pytest.importorskip("modelopt.onnx.quantization", reason="INT8 needs nvidia-modelopt and its parts")
+
+
+@pytest.fixture(scope="module")
 def plain():
     from test_export import made
 
@@ -13,7 +19,7 @@ def plain():
 
 
 @pytest.fixture(scope="module")
-def quantized(plain):
+def quantized(plain, modelopt):
     from test_export import pixels
 
     from trainer.export.quantize import quantize

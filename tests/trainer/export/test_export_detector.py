@@ -9,7 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
-pytest.importorskip("modelopt.onnx.quantization", reason="INT8 needs nvidia-modelopt and its parts")
 pytest.importorskip("cryptography", reason="bundles are signed")
 pytest.importorskip("pycocotools", reason="mAP needs pycocotools")
 
@@ -36,6 +35,7 @@ from trainer.export.quantize import quantize  # noqa: E402
 from trainer.export.verify import Limits  # noqa: E402
 from trainer.onnx_graph.nodes import half, quantized_layers  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("modelopt")
 DEMO = Path(__file__).resolve().parents[3] / "configs" / "models" / "demo_detector.onnx"
 YOLOX_INPUT = InputSpec(
     width_px=416, height_px=416, channel_order="BGR", scale=1, resize="letterbox", letterbox_align="top-left"

@@ -9,9 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
-pytest.importorskip("timm", reason="the networks are timm's")
-pytest.importorskip("modelopt.onnx.quantization", reason="INT8 needs nvidia-modelopt and its parts")
-pytest.importorskip("tensorrt_rtx", reason="building ahead of time needs TensorRT-RTX (extra dev)")
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -25,6 +22,7 @@ from trainer.onnx_graph.nodes import HEAVY, QUANTIZE, quantized_layers  # noqa: 
 from trainer.onnx_graph.session import rows_of  # noqa: E402
 from trainer.onnx_graph.weights import with_int8_weights  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("modelopt", "builder")
 DETECTOR = Path(__file__).resolve().parents[3] / "configs" / "models" / "demo_detector.onnx"
 CALIBRATION = 16
 SMALLER = 0.4  # INT8 against FP32: what an engine holds beside the program text of its kernels
@@ -32,6 +30,12 @@ SMALLER = 0.4  # INT8 against FP32: what an engine holds beside the program text
 WHOLE = {"resnet18": SMALLER, "resnet50": SMALLER, "repvgg_a0": SMALLER, "demo": 1.0, "demo_detector": 2.5}
 # RepVGG has no shortcut past its 22 layers: each rounding goes through all that follow.
 COSINES = {"resnet18": (0.98, 0.995), "resnet50": (0.98, 0.995), "repvgg_a0": (0.95, 0.96), "demo": (0.98, 0.995)}
+
+
+@pytest.fixture(scope="module")
+def builder():
+    pytest.importorskip("timm", reason="the networks are timm's")
+    pytest.importorskip("tensorrt_rtx", reason="building ahead of time needs TensorRT-RTX (extra dev)")
 
 
 LONG = {"resnet50"}  # resnet18 is its short form

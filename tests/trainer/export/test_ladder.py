@@ -5,7 +5,6 @@ import re
 import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
-pytest.importorskip("modelopt.onnx.quantization", reason="INT8 needs nvidia-modelopt and its parts")
 
 from test_export import made, pixels  # noqa: E402
 
@@ -17,6 +16,8 @@ from trainer.export.onnx import to_onnx  # noqa: E402
 from trainer.export.quantize import quantize  # noqa: E402
 from trainer.export.sensitivity import costs  # noqa: E402
 from trainer.onnx_graph.nodes import quantized_layers, unquantized  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("modelopt")
 
 
 def test_a_long_search_says_how_long_it_takes(plain, quantized):

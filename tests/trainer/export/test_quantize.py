@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
 onnx = pytest.importorskip("onnx", reason="the trainer needs onnx")
-pytest.importorskip("modelopt.onnx.quantization", reason="INT8 needs nvidia-modelopt and its parts")
 pytest.importorskip("cryptography", reason="bundles are signed")
 
 from test_export import SPEC, made, pixels  # noqa: E402
@@ -27,6 +26,7 @@ from trainer.export.verify import Limits  # noqa: E402
 from trainer.onnx_graph.nodes import DEQUANTIZE, QUANTIZE, outside, quantized_layers, unquantized  # noqa: E402
 from trainer.onnx_graph.session import rows_of  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("modelopt")
 ANYTHING = Limits(cosine_min=-1, cosine_median=-1, map_loss=100, r1_loss=100, crops=1)
 
 

@@ -3,14 +3,20 @@
 import pytest
 
 pytest.importorskip("torch", reason="the trainer needs torch")
-pytest.importorskip("timm", reason="timm knows the terms of its weights")
 
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.preprocess import InputSpec
 from trainer.models.embedder import ModelSettings
 from trainer.models.licence import licence_of
 
+pytestmark = pytest.mark.usefixtures("timm")
 CROPS = "; crops: unknown (licence_note of the training run says it)"
+
+
+@pytest.fixture(scope="module")
+def timm():
+    """Imported by those who run it, not by all who collect: it takes seconds."""
+    pytest.importorskip("timm", reason="timm knows the terms of its weights")
 
 
 def described(folder, note):
