@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from trainer.adapt.cli import adapt, gate
 from trainer.detector.cli import Trust
 from trainer.detector.cli import app as detector_app
-from trainer.errors import TrainerError, WorldError
+from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from trainer.export.detector import ExportedDetector
@@ -250,25 +251,8 @@ def inspect_bundle(
         typer.echo(f"page: {out / 'index.html'}")
 
 
-@app.command()
-def adapt(
-    sites: Annotated[list[Path], typer.Argument(metavar="SITE.yaml...", help="Sites, see configs/adapt.")],
-    watch: Annotated[bool, typer.Option("--watch/--once", help="Go on for ever, or adapt once and end.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ingest, and say what would be done.")] = False,
-) -> None:
-    """Take in a site's crops, train its model on them without labels, judge the result, and make a bundle of it.
-
-    Any number of processes may watch the same sites, on any machine: each takes the next one that is free.
-    """
-    from trainer.adapt import command, settings
-
-    chosen = settings.load_all(sites)
-    if dry_run:
-        failed = command.rehearse(chosen, typer.echo)
-    else:
-        failed = (command.watch if watch else command.once)(chosen, typer.echo)
-    if failed:
-        raise typer.Exit(WorldError.exit_code)
+app.command()(adapt)
+app.command()(gate)
 
 
 @app.command()
