@@ -252,6 +252,7 @@ def inspect_bundle(
 
 
 app.command()(site.adapt)
+app.command()(site.gate)
 app.command()(site.forget)
 
 

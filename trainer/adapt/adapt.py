@@ -3,9 +3,9 @@
     choose    window and reservoir become files; hours that are held out do not
     cluster   their tracks, as the current model sees them: is there anything to learn, and what outlives the window
     train     the site's method, from the current model
-    judge     old and new model on the hours that no training saw
-    export    an accepted model becomes a signed bundle
-    decide    the model in force, the reservoir, and the page that tells of it
+    judge     old and new model on the hours that no training saw, and the best one on the anchor set
+    export    an accepted model becomes a signed bundle, in a precision that loses nothing on those hours
+    decide    the model in force, the anchor set, the reservoir, and the page that tells of it
 
 What an adaptation knows of is fixed when it begins, and all chance is drawn from seeds, so one that was broken off ends
 as it would have ended. A site of which nothing can be learned keeps its model: that is a decision, not an error.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from trainer import run
-from trainer.adapt import judge, reporting, rounds
+from trainer.adapt import anchor, judge, reporting, rounds
 from trainer.adapt.bundling import bundle
 from trainer.adapt.choice import choose, reservoir
 from trainer.adapt.index import Index
@@ -67,6 +67,14 @@ class Work:
     @property
     def model(self) -> Path:
         return self.folder / RUN / MODEL
+
+    @property
+    def hearing(self) -> judge.Hearing:
+        return judge.Hearing(self.settings, self.folder, self.folder / CACHE)
+
+    @property
+    def best(self) -> Path:
+        return anchor.best_model(self.own, self.settings.start, anchor.read(self.own))
 
     def training(self) -> Any:
         return training(self.settings, self.current, self.folder / CROPS, self.folder / CACHE)
@@ -120,13 +128,17 @@ class NothingGainedError(Exception):
 
 
 def chosen(work: Work) -> dict[str, Any]:
+    keep, gate = work.settings.keep, work.settings.gate
     known, _ = work.index.usable(work.round.until)
-    choice = choose(known, work.settings.keep, work.settings.site)
+    choice = choose(known, keep, work.settings.site)
     sides = known.ids[choice.trained], known.ids[choice.judged]
     if not len(choice.trained):
         raise NothingGainedError(f"none of {len(known)} crops may be trained on")
-    material = lay_out(work.folder, work.own, work.index, *sides)
-    return {**asdict(material), "held_out_hours": len(choice.held_hours)}
+    grown = anchor.grow(known, choice.held_hours, anchor.read(work.own).hours, gate, keep.held_out_s)
+    work.say(f"round {work.round.number}: {grown.sentence}")
+    anchored = known.ids[anchor.rows_in(known, grown.hours, keep.held_out_s)]
+    material = lay_out(work.folder, work.own, work.index, *sides, anchor=anchored)
+    return {**asdict(material), "held_out_hours": len(choice.held_hours), "anchor": asdict(grown)}
 
 
 def clustered(work: Work) -> dict[str, Any]:
@@ -157,7 +169,7 @@ def trained(work: Work) -> dict[str, Any]:
 
 
 def judged(work: Work) -> dict[str, Any]:
-    verdict = judge.judge(work.settings, work.folder, work.folder / CACHE, work.current, work.model)
+    verdict = judge.judge(work.hearing, work.current, work.model, work.best)
     if verdict.decision != "publish":
         raise NothingGainedError(judge.sentence(verdict), judge.facts(verdict))
     return judge.facts(verdict)
@@ -165,10 +177,12 @@ def judged(work: Work) -> dict[str, Any]:
 
 def exported(work: Work) -> dict[str, Any]:
     files = work.model, work.folder / CROPS, work.folder / BUNDLE
+    refresh = judge.Refresh(work.hearing, work.model, work.best)
     try:
-        return bundle(work.settings, work.round, files, work.folder / CACHE, work.say)
+        made = bundle(work.settings, work.round, files, work.folder / CACHE, work.say, confirm=refresh)
     except DataError as error:
-        raise NothingGainedError(str(error)) from None
+        raise NothingGainedError(str(error), {"refresh": refresh.found}) from None
+    return {**made, "refresh": refresh.found}
 
 
 STAGES: dict[str, Callable[[Work], dict[str, Any]]] = {
@@ -184,10 +198,12 @@ def decide(work: Work) -> None:
     """The last stage: what is in force, and which crops stay. All of it may be done again."""
     one = work.round
     keep_reservoir(work)
-    if not one.reason:
+    accepted = not one.reason
+    anchor.save(work.own, anchor.after(anchor.read(work.own), one.done, one.number, accepted=accepted))
+    if accepted:
         rounds.accept(work.own, one.number, work.model)
     reporting.write(work.settings, one, work.say)
-    rounds.close(work.own, one, "kept" if one.reason else "accepted")
+    rounds.close(work.own, one, "accepted" if accepted else "kept")
 
 
 def keep_reservoir(work: Work) -> None:

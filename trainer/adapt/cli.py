@@ -1,7 +1,8 @@
-"""`trainer adapt` and `trainer forget`: the commands that work for a site."""
+"""`trainer adapt`, `trainer gate` and `trainer forget`: the commands that work for a site."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +32,31 @@ def adapt(
         raise typer.Exit(WorldError.exit_code)
 
 
+def gate(
+    old: Annotated[Path, typer.Argument(help="Model in force: model.pt, or an ONNX file.")],
+    new: Annotated[Path, typer.Argument(help="Model that is to follow it.")],
+    site: Annotated[Path, typer.Option(help="SITE.yaml, see configs/adapt; its crops have been taken in.")],
+    bounds: Annotated[Path | None, typer.Option("--gate", help="Other bounds, see configs/adapt/gate.yaml.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the verdict here.")] = None,
+) -> None:
+    """Judge two models by a site's held-out hours, without labels, as `adapt` does; nothing of the site changes.
+
+    The exit status is 0 where NEW is better, 1 where it is refused, and 3 where there is too little to judge it.
+    """
+    from trainer.adapt import by_hand, judge, settings
+
+    verdict = by_hand.judge_two(settings.load(site), old, new, bounds, say=typer.echo)
+    for line in by_hand.lines(verdict):
+        typer.echo(line)
+    if json_file is not None:
+        json_file.write_text(json.dumps(judge.facts(verdict), indent=2) + "\n", encoding="utf-8")
+    if verdict.decision != "publish":
+        raise typer.Exit(by_hand.STATUS[verdict.decision])
+
+
 def forget(
     site: Annotated[Path, typer.Argument(metavar="SITE.yaml", help="The site, see configs/adapt.")],
+    *,
     identity: Annotated[
         str | None, typer.Option(help="The id of one of its passages (its track); those it was matched with go too.")
     ] = None,

@@ -12,7 +12,7 @@ from threading import Event
 from edge_app.contract.errors import ContractError
 from edge_app.contract.lease import Lease, Seeker
 from edge_app.contract.objects import open_store
-from trainer.adapt import erasing, forgotten, rounds, shared, training
+from trainer.adapt import anchor, erasing, forgotten, rounds, shared, training
 from trainer.adapt.choice import choose
 from trainer.adapt.erasing import Place
 from trainer.adapt.index import Index
@@ -65,7 +65,7 @@ def take_in(site: Place, now_s: float, say: Say, still: Callable[[], None] = lam
     if asked := erasing.pending(site.own, told):
         gone = erasing.erase(site, asked, still)
         say(f"{site.settings.site}: {len(asked)} requests to forget are fulfilled here: {gone.crops} crops erased")
-    result = ingest(site.settings, site.store, site.index, now_s, lambda _: None, told)
+    result = ingest(site.settings, site.store, site.index, now_s, lambda _: None, told=told)
     for line in lines_of(result):
         say(f"{site.settings.site}: {line}")
     return result
@@ -138,11 +138,14 @@ def work(settings: SiteSettings, lease: Lease, now_s: float, say: Say, *, least:
             say(f"{settings.site}: {new} new passages, waits for {least}")
             return "waits"
         one = adapt(settings, site.index, told.round + 1, now_s, say=say, still=lease.renew)
-        values = {"round": one.number, "seen": {**told.seen, **one.seen}}
+        kept = anchor.read(settings.folder)
+        values = {"round": one.number, "seen": {**told.seen, **one.seen}, "anchor": kept.hours}
         if one.decision == "accepted":
             model = settings.folder / rounds.current_model(settings.folder)
             name, sha256 = shared.send_model(site.store, settings.site, one.number, model)
             values |= {"model": name, "sha256": sha256, "model_round": one.number}
+            if kept.best == one.number:
+                values |= {"best": name, "best_sha256": sha256, "best_round": one.number}
         lease.renew()
         shared.write(site.store, settings.site, told.model_copy(update=values), etag)
     said = "the new model is in force" if one.decision == "accepted" else "the model in force stays"
@@ -160,11 +163,22 @@ def catch_up(site: Place, told: shared.Adapted) -> rounds.Round | None:
         one.reason = f"another process has decided round {told.round} since"
         rounds.close(own, one, "kept")
     if told.model is not None and told.model_round > rounds.current_round(own):
-        path = own / rounds.model_name(told.model_round)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        site.store.get(told.model, path, told.sha256)
+        _fetch(site, told.model, told.model_round, told.sha256)
         rounds.put_in_force(own, told.model_round)
+    if told.round and (one is None or one.number <= told.round):
+        if told.best is not None and not (own / rounds.model_name(told.best_round)).is_file():
+            _fetch(site, told.best, told.best_round, told.best_sha256)
+        before, since = anchor.read(own), anchor.Anchor(told.anchor, told.best_round)
+        if (before.hours, before.best) != (since.hours, since.best):
+            anchor.save(own, since)
     return one if one is not None and one.number > told.round else None
+
+
+def _fetch(site: Place, name: str, number: int, sha256: str | None) -> None:
+    """The model of a round that another process did, into its place."""
+    path = site.settings.folder / rounds.model_name(number)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    site.store.get(name, path, sha256)
 
 
 def rehearse(sites: Sequence[SiteSettings], say: Say) -> int:

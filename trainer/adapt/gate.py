@@ -8,7 +8,7 @@ judged on control passages of whole held-out hours whose tracks never entered tr
     3  certain impostors  AUC of "first and last third of a track" against "in view at once" ≥ old − 0.005
     4  collapse           effective rank ≥ 0.7 of the old; p99 of the certain impostors' similarity ≤ old + 0.02;
                           share of variance between camera means ≤ old                                  (features.py)
-    5  drift              H on a frozen anchor set not below the best accepted model's by more than 0.01
+    5  drift              H on the anchor set not below the best accepted model's by more than 0.01      (anchor.py)
 
 A measure that could not be taken is not judged. Fewer exits or hours than the minimum, or any of the first four not
 judged: the model is neither published nor refused. The anchor set grows with the site; until it is large enough drift
@@ -21,13 +21,26 @@ decide between equals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edge_app.associate import decoys
 from edge_app.contract.similarity import certain
 from trainer.adapt import features
 from trainer.adapt.controls import Control, Model, Way, passage_means, periods, tracks_of
 from trainer.adapt.lift import Comparisons, comparisons, wins
-from trainer.adapt.verdict import Figures, GateSettings, Measure, Verdict, drifted, lifted, matched, told_apart, varied
+from trainer.adapt.verdict import (
+    Figures,
+    GateSettings,
+    Measure,
+    Unit,
+    Verdict,
+    by_unit,
+    drifted,
+    lifted,
+    matched,
+    told_apart,
+    varied,
+)
 
 DAY_S = 86_400.0
 
@@ -45,7 +58,8 @@ def judge(
     """
     compared = comparisons(controls, ways, settings.unit_s)
     old, new = (figures(controls, ways, compared, model, settings) for model in ("old", "new"))
-    return decide(compared, old, new, settings, seed, drift=_drift(anchor, ways, settings, seed))
+    drift, anchor_units = _drift(anchor, ways, settings, seed)
+    return replace(decide(compared, old, new, settings, seed, drift=drift), anchor_units=anchor_units)
 
 
 def figures(
@@ -88,12 +102,15 @@ def decide(
         notes.append(drift.sentence)
     if new.decoys.left_out:
         notes.append(f"{new.decoys.left_out} passages lie in hours too short for the links and had no decoys")
+    units = by_unit(old.wins, new.wins, compared, settings.unit_s)
     if "placebo lift" in unjudged or (unjudged and not refused):
-        return Verdict("not judged", unjudged, measures, tuple(notes))
-    return Verdict("refuse" if refused else "publish", refused, measures, tuple(notes))
+        return Verdict("not judged", unjudged, measures, tuple(notes), units)
+    return Verdict("refuse" if refused else "publish", refused, measures, tuple(notes), units)
 
 
-def _drift(anchor: Sequence[Control], ways: Sequence[Way], settings: GateSettings, seed: int) -> Measure:
+def _drift(
+    anchor: Sequence[Control], ways: Sequence[Way], settings: GateSettings, seed: int
+) -> tuple[Measure, tuple[Unit, ...]]:
     times = [one.entered_at_s for one in anchor]
     days = (max(times) - min(times)) / DAY_S if times else 0.0
     compared = comparisons(anchor, ways, settings.unit_s)
@@ -102,6 +119,6 @@ def _drift(anchor: Sequence[Control], ways: Sequence[Way], settings: GateSetting
             f"drift is not judged yet: the anchor set has {len(anchor)} passages over {days:.1f} days, expected "
             f"{settings.anchor_passages} over {settings.anchor_days:g}"
         )
-        return Measure("drift", "not judged", None, None, None, said)
+        return Measure("drift", "not judged", None, None, None, said), ()
     best, new = (wins(compared, tracks_of(anchor, model)) for model in ("old", "new"))
-    return drifted(best, new, compared.units, settings, seed)
+    return drifted(best, new, compared.units, settings, seed), by_unit(best, new, compared, settings.unit_s)

@@ -2,6 +2,7 @@
 
     crops.csv      what `trainer train` reads: path, camera, time, tracklet        pictures/ID.jpg
     judged.csv     the passages of held-out hours, with all that the gate asks     pictures/ID.jpg
+    anchor.csv     the same of the anchor set                                      pictures/ID.jpg
 
 Made from the shards as they lie, so it may be thrown away and made again at any time.
 """
@@ -24,7 +25,7 @@ from trainer.adapt.index import About, Index
 from trainer.adapt.ingest import SHARDS
 from trainer.adapt.rounds import PICTURES
 
-CROPS, JUDGED = "crops.csv", "judged.csv"
+CROPS, JUDGED, ANCHOR = "crops.csv", "judged.csv", "anchor.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,16 @@ class Material:
 
 
 def lay_out(
-    folder: Path, shards: Path, index: Index, trained: NDArray[np.int64], judged: NDArray[np.int64]
+    folder: Path,
+    shards: Path,
+    index: Index,
+    trained: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    *,
+    anchor: NDArray[np.int64],
 ) -> Material:
     """Write tables and pictures of these crops, by their numbers, anew. Raises `ShardError`, OSError."""
-    wanted = {one.id: one for one in index.about(np.concatenate([trained, judged]))}
+    wanted = {one.id: one for one in index.about(np.concatenate([trained, judged, anchor]))}
     pictures = folder / PICTURES
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir(mode=0o700, parents=True)
@@ -64,17 +71,18 @@ def lay_out(
         for crop in read_shard(shards / SHARDS / shard):
             if (path := names.get(crop.record.key)) is not None:
                 path.write_bytes(crop.jpeg)
-    one_side, other_side = (
-        [wanted[number] for number in side.tolist() if number in wanted] for side in (trained, judged)
+    one_side, other_side, third_side = (
+        [wanted[number] for number in side.tolist() if number in wanted] for side in (trained, judged, anchor)
     )
     _write(folder / CROPS, ("path", "camera", "time", "tracklet"), map(_for_training, one_side))
     _write(folder / JUDGED, About._fields, other_side)
+    _write(folder / ANCHOR, About._fields, third_side)
     return Material.of(one_side, other_side)
 
 
-def read_judged(folder: Path) -> list[About]:
-    """The crops to judge by; their pictures are `picture_of`."""
-    with (folder / JUDGED).open(newline="", encoding="utf-8") as file:
+def read_about(table: Path) -> list[About]:
+    """The crops to judge by, of JUDGED or ANCHOR; their pictures are `picture_of`."""
+    with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     return [About(int(row[0]), *row[1:6], *map(float, row[6:])) for row in rows]  # type: ignore[arg-type]
 

@@ -32,6 +32,12 @@ class Adapted(BaseModel):
     sha256: str | None = None
     model_round: int = 0
     """The round that made it."""
+    best: str | None = None
+    """Object of the best accepted model on the anchor set; None = the start."""
+    best_sha256: str | None = None
+    best_round: int = 0
+    anchor: tuple[int, ...] = ()
+    """Hours of the anchor set."""
     seen: dict[str, int] = {}
     """Node and boot → its last shard that a round knew."""
 

@@ -46,7 +46,7 @@ class GateSettings(Settings):
     anchor_passages: int = Field(default=1000, ge=1)
     """Passages of the anchor set; drift is not judged on fewer."""
     anchor_days: float = Field(default=7.0, gt=0)
-    """Days that they span."""
+    """Days that they span; a day gives whole hours until it has given its share of the passages."""
     drift_loss: float = Field(default=0.01, ge=0)
     """How far H on the anchor set may be below that of the best accepted model."""
 
@@ -72,6 +72,16 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """H of two models in one held-out hour, or what stands for it."""
+
+    begin_s: float
+    comparisons: int
+    old: float
+    new: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """`reasons`: names of the measures that decided, empty for `publish`. `notes`: what a reader must know besides."""
 
@@ -79,6 +89,8 @@ class Verdict:
     reasons: tuple[str, ...]
     measures: tuple[Measure, ...]
     notes: tuple[str, ...]
+    units: tuple[Unit, ...] = ()  # of the placebo lift
+    anchor_units: tuple[Unit, ...] = ()  # of the anchor set, where it was judged; `old` is the best accepted model
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +216,16 @@ def drifted(
     spread = interval(new - best, units, np.random.default_rng(seed))
     passed = _passed(gained >= -settings.drift_loss - ROUNDING)
     return Measure("drift", passed, gained, spread, -settings.drift_loss, said)
+
+
+def by_unit(
+    old: NDArray[np.float64], new: NDArray[np.float64], compared: Comparisons, unit_s: float
+) -> tuple[Unit, ...]:
+    """(C,) wins of two models, hour by hour."""
+    names, place, counts = np.unique(compared.units, return_inverse=True, return_counts=True)
+    means = [np.bincount(place, wins, len(names)) / counts for wins in (old, new)]
+    rows = zip(names.tolist(), counts.tolist(), *(one.tolist() for one in means), strict=True)
+    return tuple(Unit(name * unit_s, count, before, after) for name, count, before, after in rows)
 
 
 def _not_judged(name: str, said: str) -> Measure:

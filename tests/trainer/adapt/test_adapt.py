@@ -22,7 +22,7 @@ from tiny_crops import picture
 from tiny_networks import small_onnx
 from tiny_site import NOON_S, Site, crop, die_after, publish, without_charts
 
-from trainer.adapt import command, rounds
+from trainer.adapt import anchor, command, rounds
 from trainer.adapt.index import Index
 from trainer.adapt.settings import SiteSettings, load
 from trainer.errors import ConfigurationError
@@ -127,6 +127,7 @@ def result(settings: SiteSettings) -> tuple[Any, ...]:
         files,
         {name: value.numpy().tolist() for name, value in weights.items()},
         kept,
+        anchor.read(settings.folder),
     )
 
 
@@ -151,8 +152,9 @@ def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path, monkeypatch):
     assert "cannot be judged: placebo lift" in said
     assert "expected at least 300 in 6" in said
     assert not (settings.folder / "current.json").exists()
+    tables = {"anchor.csv", "crops.csv", "judged.csv"}
     left = {path.name for path in (settings.folder / "rounds" / "000001").iterdir()}
-    assert left == {"before.npz", "crops.csv", "judged.csv", "report", "round.json", "run"}  # no picture, no bundle
+    assert left == {*tables, "before.npz", "report", "round.json", "run"}  # no picture, no bundle
     assert not (settings.folder / "rounds" / "000001" / "run" / "report").exists(), "the page alone shows crops"
     page = page_of_round(settings)
     assert "It could not be said whether the new model is better" in page
@@ -225,7 +227,8 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"of the first")
     with command.opened(settings) as here:
         name, sha256 = shared.send_model(here.store, "town", 3, tmp_path / "model.pt")
-        told = shared.Adapted(round=4, model=name, sha256=sha256, model_round=3, seen={"edge-1-b.7": 0})
+        best = {"best": name, "best_sha256": sha256, "best_round": 2, "anchor": (7, 9)}
+        told = shared.Adapted(round=4, model=name, sha256=sha256, model_round=3, seen={"edge-1-b.7": 0}, **best)
         shared.write(here.store, "town", told, None)
         assert shared.read(here.store, "town")[0] == told
         assert command.catch_up(here, told) is None
@@ -233,6 +236,8 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     assert [path.name for path in (own / "rounds" / "000001").iterdir()] == ["round.json"]
     assert rounds.latest(own).reason == "another process has decided round 4 since"
     assert (own / rounds.current_model(own)).read_bytes() == b"of the first"
+    assert anchor.read(own) == anchor.Anchor((7, 9), 2)
+    assert anchor.best_model(own, settings.start, anchor.read(own)).read_bytes() == b"of the first"
 
 
 def test_mistakes_of_all_sites_are_said_at_once(tmp_path):
