@@ -9,7 +9,10 @@ import typer
 
 from trainer.errors import ConfigurationError, WorldError
 
+app = typer.Typer()
 
+
+@app.command()
 def adapt(
     sites: Annotated[list[Path], typer.Argument(metavar="SITE.yaml...", help="Sites, see configs/adapt.")],
     watch: Annotated[bool, typer.Option("--watch/--once", help="Go on for ever, or adapt once and end.")] = False,
@@ -31,6 +34,7 @@ def adapt(
         raise typer.Exit(WorldError.exit_code)
 
 
+@app.command()
 def forget(
     site: Annotated[Path, typer.Argument(metavar="SITE.yaml", help="The site, see configs/adapt.")],
     identity: Annotated[

@@ -65,7 +65,7 @@ def take_in(site: Place, now_s: float, say: Say, still: Callable[[], None] = lam
     if asked := erasing.pending(site.own, told):
         gone = erasing.erase(site, asked, still)
         say(f"{site.settings.site}: {len(asked)} requests to forget are fulfilled here: {gone.crops} crops erased")
-    result = ingest(site.settings, site.store, site.index, now_s, lambda _: None, told)
+    result = ingest(site.settings, site.store, site.index, now_s, lambda _: None, told=told)
     for line in lines_of(result):
         say(f"{site.settings.site}: {line}")
     return result

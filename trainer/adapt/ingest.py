@@ -81,6 +81,7 @@ def ingest(
     index: Index,
     now_s: float,
     show: Callable[[str], None],
+    *,
     told: Forgotten = NOTHING,
 ) -> Ingested:
     """Take what is new but for what was forgotten, and let go what is too old, here and on the store. Raises
