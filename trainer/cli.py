@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from trainer.adapt import cli as site
+from trainer.adapt.cli import app as site_app
 from trainer.detector.cli import Trust
 from trainer.detector.cli import app as detector_app
 from trainer.errors import TrainerError
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(detector_app, name="detector")
+app.add_typer(site_app)
 
 Data = Annotated[Path, typer.Argument(help="Folder of a data set, folder of crops, or CSV table.")]
 Cache = Annotated[Path, typer.Option(help="Folder for the decoded crops.")]
@@ -249,11 +250,6 @@ def inspect_bundle(
     if out is not None:
         report.write_report(found, out)
         typer.echo(f"page: {out / 'index.html'}")
-
-
-app.command()(site.adapt)
-app.command()(site.gate)
-app.command()(site.forget)
 
 
 @app.command()

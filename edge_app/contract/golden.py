@@ -1,7 +1,7 @@
 """The golden file of a bundle: a few crops and the embeddings that the model must give for them, wherever it runs.
 
 An uncompressed `.npz` of four arrays. Crops are already of the network's size, so that no resizer can blur the
-comparison: what differs is the engine.
+comparison: what differs is the engine. The trainer draws them, so that a bundle shows nobody.
 """
 
 from __future__ import annotations

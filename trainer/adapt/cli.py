@@ -10,7 +10,10 @@ import typer
 
 from trainer.errors import ConfigurationError, WorldError
 
+app = typer.Typer()
 
+
+@app.command()
 def adapt(
     sites: Annotated[list[Path], typer.Argument(metavar="SITE.yaml...", help="Sites, see configs/adapt.")],
     watch: Annotated[bool, typer.Option("--watch/--once", help="Go on for ever, or adapt once and end.")] = False,
@@ -32,6 +35,7 @@ def adapt(
         raise typer.Exit(WorldError.exit_code)
 
 
+@app.command()
 def gate(
     old: Annotated[Path, typer.Argument(help="Model in force: model.pt, or an ONNX file.")],
     new: Annotated[Path, typer.Argument(help="Model that is to follow it.")],
@@ -54,6 +58,7 @@ def gate(
         raise typer.Exit(by_hand.STATUS[verdict.decision])
 
 
+@app.command()
 def forget(
     site: Annotated[Path, typer.Argument(metavar="SITE.yaml", help="The site, see configs/adapt.")],
     *,

@@ -40,10 +40,9 @@ class Erased:
     """What left, or would leave."""
 
     crops: int = 0
-    passages: set[str] = field(default_factory=set)
+    passages: dict[str, float] = field(default_factory=dict)  # and when they entered
     shards: dict[str, Sequence[str]] = field(default_factory=dict)  # name → keys of its crops that go
     lost: list[str] = field(default_factory=list)  # shards that the disk has changed and the store has no more
-    newest_s: float = float("-inf")  # when the last passage of them left
     on_the_store: int = 0  # of the shards
     rounds: list[int] = field(default_factory=list)  # that showed or used them
     begun_anew: bool = False  # the round under way
@@ -78,8 +77,7 @@ def look(place: Place, requests: Sequence[Request]) -> Erased:
             found.lost.append(name)
         elif met := [record for record in records if asked.meets(record)]:
             found.shards[name] = [record.key for record in met]
-            found.passages.update(record.passage for record in met)
-            found.newest_s = max(found.newest_s, *(record.left_at_s for record in met))
+            found.passages.update((record.passage, record.entered_at_s) for record in met)
             keys.update(found.shards[name])
     found.crops = len(keys)
     found.ids = set(place.index.numbers(list(keys)))

@@ -73,11 +73,10 @@ def forget(settings: SiteSettings, selection: Selection, now_s: float, say: Say,
         found = erasing.look(site, [request])
         receipt = _receipt(selection, now_s, found, dry_run=dry_run)
         if not dry_run:
-            if request.until_s is None and not request.passages:
-                request = request.model_copy(update={"until_s": max(now_s, found.newest_s)})
+            requests = _ended(request, found, settings.site, now_s)
             still()
-            forgotten.add(site.store, settings.site, request, now_s - settings.keep.days * DAY_S)
-            found = erasing.erase(site, [request], still)
+            forgotten.add(site.store, settings.site, requests, now_s - settings.keep.days * DAY_S)
+            found = erasing.erase(site, requests, still)
             receipt.shards_on_the_store = found.on_the_store
         receipt.may_still_hold = list(_elsewhere(site, found))
     return receipt
@@ -118,6 +117,15 @@ def _request(site: Place, selection: Selection, now_s: float) -> Request:
     records = (one for name in site.index.taken() for one in erasing.records_of(site, name) or ())
     links = ((record.passage, other) for record in records if (other := continued(record)) is not None)
     return forgotten.of_passages(site.settings.site, same_vehicle([selection.identity], links), now_s)
+
+
+def _ended(request: Request, found: Erased, site: str, now_s: float) -> list[Request]:
+    """What has no end ends now, for tomorrow's crops were not meant; those of a clock that is ahead go by name."""
+    if request.passages or request.until_s is not None:
+        return [request]
+    ahead = [name for name, entered_s in found.passages.items() if entered_s > now_s]
+    by_name = [forgotten.of_passages(site, ahead, now_s)] if ahead else []
+    return [request.model_copy(update={"until_s": now_s}), *by_name]
 
 
 def _receipt(selection: Selection, now_s: float, found: Erased, *, dry_run: bool) -> Receipt:

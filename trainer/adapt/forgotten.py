@@ -18,7 +18,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_app.contract.crop import CropRecord
-from edge_app.contract.envelope import Slug
 from edge_app.contract.errors import ObjectMissingError, ShardError
 from edge_app.contract.forgetting import Selection, continued
 from edge_app.contract.objects import ObjectStore, sha256_of
@@ -37,7 +36,7 @@ class Request(BaseModel):
     asked_at_s: float
     passages: tuple[str, ...] = ()
     """Digests of their names; none = by camera and time."""
-    camera: Slug | None = None
+    camera: str | None = None
     since_s: float | None = None
     until_s: float | None = None
 
@@ -94,13 +93,12 @@ def read(store: ObjectStore, site: str) -> tuple[Forgotten, str | None]:
         ) from None
 
 
-def add(store: ObjectStore, site: str, request: Request, before_s: float) -> Forgotten:
-    """Tell one more, and drop those that were asked before that. Raises `ObjectTakenError` when another process was
+def add(store: ObjectStore, site: str, new: Sequence[Request], before_s: float) -> None:
+    """Tell some more, and drop those that were asked before that. Raises `ObjectTakenError` when another process was
     faster, `WorldError` when there are too many."""
     told, etag = read(store, site)
     requests = [one for one in told.requests if one.asked_at_s >= before_s]
-    new = Forgotten(requests=(*requests, request))
-    content = new.model_dump_json(indent=1, exclude_defaults=True).encode()
+    content = Forgotten(requests=(*requests, *new)).model_dump_json(indent=1).encode()
     if len(content) > MOST_BYTES:
         raise WorldError(
             f"{store.where}: {_name(site)} would have {len(content)} bytes, at most {MOST_BYTES} are allowed: forget "
@@ -110,7 +108,6 @@ def add(store: ObjectStore, site: str, request: Request, before_s: float) -> For
         store.create(_name(site), content)
     else:
         store.replace(_name(site), content, etag)
-    return new
 
 
 def without(path: Path, unwanted: Callable[[CropRecord], bool]) -> tuple[Path | None, Sequence[str]]:

@@ -17,14 +17,13 @@ from edge_app.contract.golden import Golden, golden_bytes
 from edge_app.contract.model import ModelManifest
 from edge_app.contract.signature import PrivateKey, read_private_key, write_key_pair
 from trainer.config import portable
-from trainer.data.records import spread
 from trainer.errors import DataError, WorldError
-from trainer.export import ladder
+from trainer.export import drawn, ladder
 from trainer.export.detector import ExportedDetector, bundled
 from trainer.export.run import Exported
 from trainer.export.verify import histogram
 from trainer.models.licence import UNKNOWN
-from trainer.onnx_graph.session import grey_spec
+from trainer.onnx_graph.session import grey_spec, rows_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -95,17 +94,13 @@ def manifest_of(
 
 
 def golden_of(exported: Exported) -> Golden:
-    """A few of the held-out crops, evenly spread, with the rows of the file that ships and of the float network."""
-    rows = spread(len(exported.pixels), GOLDEN_CROPS)
-    pixels = np.asarray(exported.pixels[rows])
-    blue_first = pixels[:, :, :, ::-1] if exported.source.spec.channel_order == "RGB" else pixels
-    chosen = exported.chosen
-    return Golden(
-        np.ascontiguousarray(blue_first),
-        chosen.rows[rows],
-        exported.float_rows[rows],
-        ladder.MIN_COSINE[chosen.precision],
-    )
+    """Pictures that nobody took, with the rows of the file that ships and of the float network: a bundle goes where its
+    crops may not, and stays when somebody has them forgotten."""
+    spec, chosen = exported.source.spec, exported.chosen
+    crops = drawn.pictures(GOLDEN_CROPS, spec.height_px, spec.width_px)
+    shown = np.ascontiguousarray(crops[:, :, :, ::-1]) if spec.channel_order == "RGB" else crops
+    rows, float_rows = (rows_of(model, shown) for model in (chosen.model, exported.plain))
+    return Golden(crops, rows, float_rows, ladder.MIN_COSINE[chosen.precision])
 
 
 def write(

@@ -60,8 +60,7 @@ class Exported:
     chosen: Candidate
     reason: str
     gates: tuple[Gate, ...]  # of every precision that was tried
-    float_rows: NDArray[np.float32]  # (N, D)
-    pixels: NDArray[np.uint8]  # (N, H, W, 3) held-out crops, in the network's channel order
+    plain: ModelProto  # the float network
     calibration: Calibration | None
     times_s: tuple[float, float] | None  # capture times of the first and last training crop
     similarities: Similarities
@@ -128,8 +127,7 @@ def export(request: Request, report: Report) -> Exported:
         found.chosen,
         found.reason,
         found.gates,
-        float_rows,
-        crops.held,
+        plain,
         calibration if found.chosen.precision == "int8" else None,
         held_out.window(crops.spare),
         certain_similarities(crops.held_crops, found.chosen.rows),

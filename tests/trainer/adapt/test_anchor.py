@@ -92,7 +92,7 @@ def test_a_file_that_is_none_and_a_model_that_is_gone(tmp_path):
             anchor.read(tmp_path)
 
 
-DAY = 19_600
+DAY = 19_602
 LOWER = (0.5, 0.9, 1.3, 1.8)  # how every next model weighs the half that only the last day shows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edge_app.contract.crop import Crop, Verdict
 from edge_app.contract.envelope import rfc3339
 from edge_app.contract.shard import read_shard
 from trainer.adapt import command, rounds
-from trainer.adapt.settings import load
+from trainer.adapt.settings import DAY_S, load
 from trainer.cli import app
 from trainer.errors import ConfigurationError, WorldError
 
@@ -136,6 +137,21 @@ def test_what_comes_late_or_twice_stays_away(tmp_path):
     fresh = Town(tmp_path, "another", upload=False)
     fresh.take_in()
     assert fresh.state()[0] == town.state()[0], "whoever comes later has the same"
+
+
+def test_a_camera_without_an_end_is_forgotten_until_now(tmp_path):
+    """What was asked for is the past: tomorrow's crops of the camera are taken in, late ones of yesterday are not,
+    nor again what a clock that was ahead had dated tomorrow."""
+    town, tomorrow_s = Town(tmp_path), time.time() + DAY_S
+    moved = {"captured_at_s": tomorrow_s, "entered_at_s": tomorrow_s, "left_at_s": tomorrow_s + 9}
+    ahead = town.upload([crop(7, **moved)])
+    content = ahead.read_bytes()
+    assert town.forget("--camera", "east")["crops"] == 6
+    assert town.stored() == {name(1, "west"), name(3, "north")}
+    ahead.write_bytes(content)
+    town.upload([crop(7, **moved), crop(8, **moved), crop(9)])
+    town.take_in()
+    assert town.stored() == {name(1, "west"), name(3, "north"), name(8)}
 
 
 def test_another_workstation_erases_it_too(tmp_path):

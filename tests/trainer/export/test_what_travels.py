@@ -4,6 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch")
@@ -18,7 +19,7 @@ from tiny_runs import parsed, shallow  # noqa: E402
 from edge_app.contract.bundle import read_bundle  # noqa: E402
 from edge_app.contract.signature import read_public_key  # noqa: E402
 from trainer import checkpoint, run  # noqa: E402
-from trainer.export import bundle  # noqa: E402
+from trainer.export import bundle, drawn  # noqa: E402
 from trainer.export.run import Request, export  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,7 +61,10 @@ def test_a_bundle_names_files_and_no_folders_even_of_an_older_model(trained):
     bundle.write(exported, trained / "a.bundle", "a", key, time.time())
     content = (trained / "a.bundle").read_bytes()
     assert not [word for word in strangers(trained) if word in content]
-    manifest = read_bundle(trained / "a.bundle", [read_public_key(trained / "key.pub.pem")]).manifest
+    read = read_bundle(trained / "a.bundle", [read_public_key(trained / "key.pub.pem")])
+    manifest = read.manifest
+    spec = manifest.embedder.model.input
+    assert np.array_equal(read.golden().crops, drawn.pictures(8, spec.height_px, spec.width_px)), "nobody is on them"
     assert manifest.config["data"]["root"] == "market"
     assert manifest.embedder.model.licence_note == "Crops: city of X, v1"
 
