@@ -8,8 +8,8 @@ gives up most, evenly over time. Crops that no cluster has count as one cluster 
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,9 +111,10 @@ def _of_passage(passages: Integers, marks: NDArray[np.bool_]) -> NDArray[np.bool
 
 def _is_held(site: str, hour: int, share: float) -> bool:
     """Of 1 / `share` hours in a row one, drawn by lot, the same for a site for ever: so none stays long without."""
-    if not share:
+    held, of = Fraction(share).limit_denominator(100).as_integer_ratio()  # 0.333 is a third
+    if not held:
         return False
-    group = math.floor(hour * share)
-    first, after = math.ceil(group / share), math.ceil((group + 1) / share)
+    group = hour * held // of
+    first, after = (-(-number * of // held) for number in (group, group + 1))
     drawn = hashlib.sha256(f"{site} hours {group}".encode()).digest()
     return hour - first == int.from_bytes(drawn[:6], "big") % (after - first)
