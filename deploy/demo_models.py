@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--detector-epochs", type=int, default=8)
     parser.add_argument("--detector-first", type=Path, help="weights of the detector's first phase, to skip it")
     parser.add_argument("--embedder-steps", type=int, default=1800)
-    parser.add_argument("--generic-steps", type=int, default=400)
+    parser.add_argument("--generic-steps", type=int, default=1300)
     parser.add_argument("--detector-weights", type=Path, help="export these Ultralytics weights instead of training")
     parser.add_argument("--check-only", action="store_true", help="measure the models that are there")
     options = parser.parse_args()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ from edge_app.simulation.views import View
 from edge_app.types import Image
 
 VERSION = "generic-embedder-1"
-CAMERAS, BODIES, LOOKS = 32, 24, 320
-SHOWN = 0.4  # share of the looks that a camera sees
+CAMERAS, BODIES, LOOKS = 32, 40, 2400
+SHOWN = 0.16  # share of the looks that a camera sees
 STRETCH = (0.78, 0.92, 1.08, 1.24)  # of a body's length, width and height: never what it is in the town
 MARKED = 0.6  # share of the looks that have a mark
 APART = 40.0  # a paint is so far from each of the town's, in grey levels
@@ -138,47 +137,47 @@ def collect() -> tuple[list[Look], np.ndarray, np.ndarray, np.ndarray]:
         film = Film("elsewhere", spec.id, float(rng.uniform(0.1, 0.9)), scene.shape[:2])
         view = View(spec)
         for label in np.flatnonzero(rng.random(LOOKS) < SHOWN):
-            for crop in _shots(known[label], view, film, scene, rng):
+            crop = _shot(known[label], view, film, scene, rng)
+            if crop is not None:
                 pixels.append(crop)
                 labels.append(int(label))
                 cameras.append(number)
     return known, np.stack(pixels), np.array(labels), np.array(cameras)
 
 
-def _shots(look: Look, view: View, film: Film, scene: Image, rng: np.random.Generator) -> Iterator[Image]:
-    """Two crops of a vehicle that drives by, cut with a detector's inaccuracy; none where it is not seen well."""
+def _shot(look: Look, view: View, film: Film, scene: Image, rng: np.random.Generator) -> Image | None:
+    """A crop of a vehicle that drives by, cut with a detector's inaccuracy; None where it is not seen well."""
     import cv2
 
     shape, lateral = SHAPES[look.shape], float(rng.uniform(-2, 2))
     try:
-        begin, end = view.span_m(shape, lateral)
+        position = float(rng.uniform(*view.span_m(shape, lateral)))
     except ValueError:  # this camera never sees it there
-        return
-    for position in rng.uniform(begin, end, 2):
-        box = view.clipped(view.boxes(shape, np.array([position]), lateral))[0]
-        sides = box[2:] - box[:2]
-        if sides.min() < 16:
-            continue
-        picture = scene.copy()
-        draw_vehicle(picture, view.projection, look, (float(position), lateral), bool(rng.random() < 0.2))
-        picture = film.develop(picture, float(rng.uniform(0, 1e6)))
-        x0, y0, x1, y1 = np.clip(
-            box + rng.normal(0.0, 0.03, 4) * np.tile(sides, 2), 0, [scene.shape[1], scene.shape[0]] * 2
-        )
-        crop = picture[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
-        yield cv2.resize(crop, (INPUT.width_px, INPUT.height_px), interpolation=cv2.INTER_AREA)
+        return None
+    box = view.clipped(view.boxes(shape, np.array([position]), lateral))[0]
+    sides = box[2:] - box[:2]
+    if sides.min() < 16:
+        return None
+    picture = scene.copy()
+    draw_vehicle(picture, view.projection, look, (position, lateral), bool(rng.random() < 0.2))
+    picture = film.develop(picture, float(rng.uniform(0, 1e6)))
+    limits = [scene.shape[1], scene.shape[0]] * 2
+    x0, y0, x1, y1 = np.clip(box + rng.normal(0.0, 0.03, 4) * np.tile(sides, 2), 0, limits)
+    crop = picture[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
+    shrunk: Image = cv2.resize(crop, (INPUT.width_px, INPUT.height_px), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return shrunk
 
 
-def _alike(known: list[Look], usable: list[int], rng: np.random.Generator) -> list[int]:
+def _alike(known: list[Look], usable: np.ndarray, rng: np.random.Generator) -> list[int]:
     """Looks of a batch: to half of them one that is nearly the same, of one body, or nearest in paint."""
-    chosen = rng.choice(usable, _LABELS // 2, replace=False).tolist()
+    tints, shapes = np.array([look.tint for look in known]), np.array([look.shape for look in known])
+    chosen: list[int] = rng.choice(usable, _LABELS // 2, replace=False).tolist()
     for label in list(chosen):
-        others = [one for one in usable if one not in chosen]
-        same = [one for one in others if known[one].shape == known[label].shape]
-        pool = same if same and rng.random() < 0.5 else others
-        paint = np.array([known[one].tint for one in pool]) - np.array(known[label].tint)
-        nearest = np.argsort(np.abs(paint).sum(1))[:4]
-        chosen.append(pool[int(rng.choice(nearest))])
+        apart = np.abs(tints - tints[label]).sum(1)
+        if rng.random() < 0.5:
+            apart[shapes != shapes[label]] += 10.0
+        apart[chosen] = np.inf
+        chosen.append(int(rng.choice(usable[np.argsort(apart[usable])[:4]])))
     return chosen
 
 
@@ -190,7 +189,7 @@ def train_generic(out: Path, steps: int) -> Path:
     views: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, (label, number) in enumerate(zip(labels.tolist(), cameras.tolist(), strict=True)):
         views[label][number].append(row)
-    usable = [label for label, seen in views.items() if len(seen) >= _PER_LABEL]
+    usable = np.array([label for label, seen in views.items() if len(seen) >= _PER_LABEL])
     print(f"{len(pixels)} crops of {len(views)} looks by {len(set(cameras.tolist()))} cameras", flush=True)
     network, generator = GenericNetwork().to(memory_format=torch.channels_last), torch.Generator().manual_seed(2)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)

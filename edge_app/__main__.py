@@ -177,9 +177,7 @@ def build_engine(
 @cli.command()
 def demo(
     out: Annotated[Path | None, typer.Option(help="Write summary.json, matches.png and timeline.png here.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=1.0, help="Simulated seconds that are scored; 120, of the loop 240.")
-    ] = None,
+    seconds: Seconds = 120.0,
     headless: Annotated[bool, typer.Option(help="Plain lines instead of a live table.")] = False,
     broker: Annotated[str | None, typer.Option(help="host:port of your own broker; not of the loop.")] = None,
     seed: Seed = 7,
@@ -187,12 +185,12 @@ def demo(
     loop: Annotated[bool, typer.Option("--loop", help="Crops up, training without labels, a better model down.")] = (
         False
     ),
-    learn: Annotated[float, typer.Option(min=1.0, help="With --loop: seconds whose crops are learned from.")] = 900.0,
+    learn: Annotated[float, typer.Option(min=1.0, help="With --loop: seconds whose crops are learned from.")] = 1800.0,
 ) -> None:
     """Four simulated cameras, a broker, this application and an independent MQTT subscriber, scored at the end."""
     from edge_app.demo.play import Play
 
-    play = Play("town", seed, difficulty, seconds or (240.0 if loop else 120.0), fidelity="frames")
+    play = Play("town", seed, difficulty, seconds, fidelity="frames")
     if loop:
         from edge_app.demo.loop import run_loop
 

@@ -8,8 +8,8 @@ gives up most, evenly over time. Crops that no cluster has count as one cluster 
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,10 @@ def held_out(site: str, hour: int, share: float) -> bool:
     """Of 1 / `share` hours in a row one, drawn by lot, the same for a site for ever: so none stays long without."""
     if not share:
         return False
-    group = math.floor(hour * share)
-    first, after = math.ceil(group / share), math.ceil((group + 1) / share)
+    part = Fraction(share).limit_denominator(100) or Fraction(1, round(1 / share))  # 0.333 is a third
+    held, of = part.as_integer_ratio()
+    group = hour * held // of
+    first, after = (-(-number * of // held) for number in (group, group + 1))
     drawn = hashlib.sha256(f"{site} hours {group}".encode()).digest()
     return hour - first == int.from_bytes(drawn[:6], "big") % (after - first)
 

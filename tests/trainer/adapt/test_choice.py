@@ -66,7 +66,7 @@ def test_a_control_crop_makes_its_passage_one_and_an_hour_is_held_for_ever() -> 
     assert share == pytest.approx(0.2, abs=0.1)
 
 
-@pytest.mark.parametrize(("share", "group"), [(0.1, 10), (0.34, 3), (0.5, 2), (0.8, 2)])
+@pytest.mark.parametrize(("share", "group"), [(0.1, 10), (0.333, 3), (0.5, 2), (0.8, 2)])
 def test_a_site_of_minutes_has_something_held_out_soon(share: float, group: int) -> None:
     """Whenever it begins, and in no fixed rhythm: a rhythm could hold out the same time of every day."""
     crops, held_s = known(2, count=9000, days=0.5), 300.0
