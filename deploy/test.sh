@@ -27,9 +27,11 @@ unset PYTHONDONTWRITEBYTECODE # hundreds of processes import the same libraries:
 step ruff format --check .
 step ruff check .
 pytest --collect-only "$@" >/dev/null 2>&1 & # compiles them, and the tests, beside mypy; what is wrong, the tests say
+trap 'kill $! 2>/dev/null || true' EXIT
 step mypy
 step lint-imports
 wait
+trap - EXIT
 # Five at once on two cores: many wait for cameras, brokers and clocks. The tests of a file share what they set up.
 export OMP_NUM_THREADS=1
 step pytest -n 5 --dist loadfile --no-loadscope-reorder -rs --durations=15 "$@"

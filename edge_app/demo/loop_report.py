@@ -131,13 +131,13 @@ class Report:
         return summary
 
     def write(self, out: Path, summary: dict[str, Any], folders: Folders) -> None:
-        """summary.json, loop.png, and the trainer's own pictures of its clusters."""
+        """summary.json, loop.png, and the trainer's page for the site's owner."""
         (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         draw(out / "loop.png", summary)
         written = [out / "summary.json", out / "loop.png"]
-        for picture in sorted(folders.trainer.glob("town/rounds/*/run/report/clusters_*.png")):
-            shutil.copyfile(picture, out / picture.name)
-            written.append(out / picture.name)
+        for page in sorted(folders.trainer.glob("town/rounds/*/report/index.html"))[-1:]:
+            shutil.copyfile(page, out / "adaptation.html")
+            written.append(out / "adaptation.html")
         for path in written:
             self._console.print(str(path), markup=False, soft_wrap=True)
 
