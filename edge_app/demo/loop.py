@@ -30,6 +30,7 @@ from typing import Any
 from edge_app.associate.facts import standing_matches
 from edge_app.config import parse
 from edge_app.contract.shard import read_shard
+from edge_app.contract.yaml import read
 from edge_app.demo.baselines import ceiling_hungarian
 from edge_app.demo.broker import EmbeddedBroker
 from edge_app.demo.demo import make_folder, play_and_listen
@@ -97,13 +98,13 @@ def adapt(play: Play, folders: Folders, show: Callable[[str], None]) -> Loop:
     rounds = sorted((folders.trainer / "town" / "rounds").glob("*/round.json"))
     if not rounds:
         raise EdgeError("the trainer began no round, see what it said")
-    one = json.loads(rounds[-1].read_text(encoding="utf-8"))
+    one, gate = json.loads(rounds[-1].read_text(encoding="utf-8")), read(site).get("gate", {})
     if one["decision"] != "accepted":
-        return Loop(one, None)
+        return Loop(one, None, gate)
     bundle, key = folders.node / "site.bundle", folders.node / "trainer.pub.pem"
     shutil.copyfile(rounds[-1].parent / "site.bundle", bundle)
     shutil.copyfile(folders.trainer / "town" / "signing-key.pub.pem", key)
-    return Loop(one, adapted(bundle, key))
+    return Loop(one, adapted(bundle, key), gate)
 
 
 def judge_all(play: Play, loop: Loop, folders: Folders, report: Report) -> dict[str, Judged]:

@@ -47,6 +47,7 @@ class Loop:
 
     round: dict[str, Any]
     after: Embedder | None
+    gate: dict[str, Any]  # what the site's file says of it
 
     def __str__(self) -> str:
         done = self.round["done"]
@@ -59,6 +60,9 @@ class Loop:
         judged = done.get("judge", {})
         lines += [f"gate: {judged['sentence']}"] if judged else []
         lines += [f"gate: {note}" for note in judged.get("notes", ())]
+        lines.append(
+            f"gate, as the site's file asks: {', '.join(f'{name} {value}' for name, value in self.gate.items())}"
+        )
         if self.after is None:
             lines.append(f"the model in force stays: {self.round['reason']}")
         elif bundle := done.get("export"):
@@ -180,6 +184,7 @@ def summarise(
         "passages_judged": done.get("choose", {}).get("judged_passages", 0),
         "clusters": done.get("cluster", {}).get("clusters"),
         "gate": done.get("judge", {}),
+        "gate_settings": loop.gate,
         "bundle": done.get("export", {}),
         "seed": play.seed,
         "difficulty": play.difficulty,

@@ -43,8 +43,6 @@ class GateSettings(Settings):
     """Least effective rank, as a share of the old one's."""
     impostor_rise: float = Field(default=0.02, ge=0)
     """How far the p99 of impostors may rise above the old one's."""
-    camera_rise: float = Field(default=0.0, ge=0)
-    """How far the camera share may rise above the old one's; on few passages it moves by chance."""
     anchor_passages: int = Field(default=1000, ge=1)
     """Passages of the anchor set; drift is not judged on fewer."""
     anchor_days: float = Field(default=7.0, gt=0)
@@ -184,7 +182,7 @@ def varied(old: Figures, new: Figures, settings: GateSettings) -> tuple[Measure,
         least,
         f"the features span {new.rank:.1f} directions, the old model's {old.rank:.1f}; {least:.1f} are needed",
     )
-    most = old.camera_share + settings.camera_rise + (settings.refresh_loss if settings.purpose == "refresh" else 0.0)
+    most = old.camera_share + (settings.refresh_loss if settings.purpose == "refresh" else 0.0)
     cameras = Measure(
         "camera share",
         _passed(new.camera_share <= most + ROUNDING),
