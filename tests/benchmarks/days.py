@@ -65,8 +65,8 @@ def portions(data: Path, persons: int, days: int) -> list[Labelled]:
     return [labelled.take(np.isin(labelled.identities, part)) for part in np.array_split(drawn, days)]
 
 
-def crops_of(part: Labelled, day: int) -> list[Crop]:
-    """The crops of one day, tracks by person, camera, sequence and gaps between frames."""
+def crops_of(part: Labelled, portion: int, day: int) -> list[Crop]:
+    """The crops of one portion that comes on this day, tracks by person, camera, sequence and gaps between frames."""
     tracks: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row in np.argsort(part.crops.times_s, kind="stable"):
         tracks[int(part.identities[row]), int(part.crops.cameras[row])].append(int(row))
@@ -79,7 +79,7 @@ def crops_of(part: Labelled, day: int) -> list[Crop]:
                 found.append(
                     crop(
                         number, place, pixels=part.crops.paths[row].read_bytes(), camera=f"c{camera + 1}",
-                        passage=f"edge-1/c{camera + 1}/day-{day}/{number}", class_name="person", person="kept",
+                        passage=f"edge-1/c{camera + 1}/{portion}/{number}", class_name="person", person="kept",
                         captured_at_s=float(times_s[place]), entered_at_s=float(times_s[0]),
                         left_at_s=float(times_s[-1]),
                     )
@@ -159,10 +159,12 @@ def play(form: str, parts: list[Labelled], tests: dict[str, Any], chosen: argpar
     found = []
     for day, part in enumerate(parts, start=1):
         begin, used = time.perf_counter(), time.process_time()
-        site.upload(crops_of(part, 1 if form == "everything" else day))
+        site.upload(crops_of(part, day, 1 if form == "everything" else day))
         if form == "everything" and day < len(parts):
             continue
         came = site.ingest(NOON_S + 100 * DAY_S)
+        if came.again or came.bad:
+            raise SystemExit(f"{came.again} crops have the key of another one, {came.bad} have no picture")
         facts = adapted(site, day)
         model = rounds.current_model(site.settings.folder)
         found.append({
