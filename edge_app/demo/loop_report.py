@@ -48,6 +48,7 @@ class Loop:
     round: dict[str, Any]
     after: Embedder | None
     gate: dict[str, Any]  # what the site's file says of it
+    strict: dict[str, Any]  # the verdict by a real site's bounds; empty where nothing was trained
 
     def __str__(self) -> str:
         done = self.round["done"]
@@ -63,6 +64,8 @@ class Loop:
         lines.append(
             f"gate, as the site's file asks: {', '.join(f'{name} {value}' for name, value in self.gate.items())}"
         )
+        if self.strict:
+            lines.append(f"gate, by a real site's bounds: {self.strict['sentence']}")
         if self.after is None:
             lines.append(f"the model in force stays: {self.round['reason']}")
         elif bundle := done.get("export"):
@@ -185,6 +188,7 @@ def summarise(
         "clusters": done.get("cluster", {}).get("clusters"),
         "gate": done.get("judge", {}),
         "gate_settings": loop.gate,
+        "gate_by_default_bounds": loop.strict,
         "bundle": done.get("export", {}),
         "seed": play.seed,
         "difficulty": play.difficulty,

@@ -68,7 +68,9 @@ def judged(hits: int, said: int = 50, received: int = 50) -> Judged:
 def test_the_summary_keeps_its_promises(tmp_path, folders, capsys):
     one = {"number": 1, "decision": "kept", "reason": "too few exits", "done": {"choose": {"crops": 9, "passages": 3}}}
     report = Report(headless=True)
-    loop = report.stage("adapt", lambda: Loop(one, None, {"minimum_exits": 7}))
+    loop = report.stage(
+        "adapt", lambda: Loop(one, None, {"minimum_exits": 7}, {"sentence": "is refused: camera share"})
+    )
     runs = {"before": judged(30), "after": judged(39, received=49), "labelled": judged(48)}
     summary = report.end(PLAY, Uploaded(2, 20, 8, 10**6), loop, runs, (12.3, 20.1))
     report.write(tmp_path, summary, folders)
@@ -81,6 +83,7 @@ def test_the_summary_keeps_its_promises(tmp_path, folders, capsys):
     said = capsys.readouterr().out
     assert "the model in force stays: too few exits" in said
     assert "minimum_exits 7" in said
+    assert "by a real site's bounds: is refused: camera share" in said
     assert "gained 50%" in said
 
 
