@@ -59,7 +59,8 @@ class Loop:
             f"{clusters.get('clusters', 0)} clusters at first",
         ]
         judged = done.get("judge", {})
-        lines += [f"gate: {judged['sentence']}"] if judged else []
+        if self.after is not None:  # why not otherwise is the round's reason
+            lines += [f"gate: {one['name']} {one['outcome']}: {one['sentence']}" for one in judged["measures"]]
         lines += [f"gate: {note}" for note in judged.get("notes", ())]
         lines.append(
             f"gate, as the site's file asks: {', '.join(f'{name} {value}' for name, value in self.gate.items())}"
