@@ -29,6 +29,7 @@ from trainer.adapt import features
 from trainer.adapt.controls import Control, Model, Way, passage_means, periods, tracks_of
 from trainer.adapt.lift import Comparisons, comparisons, wins
 from trainer.adapt.verdict import (
+    Decision,
     Figures,
     GateSettings,
     Measure,
@@ -104,8 +105,9 @@ def decide(
         notes.append(f"{new.decoys.left_out} passages lie in hours too short for the links and had no decoys")
     units = by_unit(old.wins, new.wins, compared, settings.unit_s)
     if "placebo lift" in unjudged or (unjudged and not refused):
-        return Verdict("not judged", unjudged, measures, tuple(notes), units)
-    return Verdict("refuse" if refused else "publish", refused, measures, tuple(notes), units)
+        return Verdict("not judged", unjudged, measures, tuple(notes), units, purpose=settings.purpose)
+    decision: Decision = "refuse" if refused else "publish"
+    return Verdict(decision, refused, measures, tuple(notes), units, purpose=settings.purpose)
 
 
 def _drift(

@@ -18,7 +18,7 @@ from trainer.adapt.controls import Control, Way
 from trainer.adapt.index import About
 from trainer.adapt.material import ANCHOR, JUDGED, picture_of, read_about
 from trainer.adapt.settings import SiteSettings
-from trainer.adapt.verdict import GateSettings, Verdict
+from trainer.adapt.verdict import GateSettings, Purpose, Verdict
 from trainer.commands import load_network
 from trainer.data.cache import cached
 from trainer.data.images import check_images
@@ -146,10 +146,13 @@ def gates_of(verdict: Verdict, prefix: str) -> tuple[Gate, ...]:
     )
 
 
+PASSED: dict[Purpose, str] = {"adaptation": "is better", "refresh": "does no harm, which is all that was asked"}
+
+
 def sentence(verdict: Verdict) -> str:
     """The decision for people."""
     if verdict.decision == "publish":
-        return f"the new model is better: {verdict.measures[0].sentence}"
+        return f"the new model {PASSED[verdict.purpose]}: {verdict.measures[0].sentence}"
     said = {one.name: one.sentence for one in verdict.measures}
     reasons = "; ".join(f"{name}: {said.get(name, '')}" for name in verdict.reasons)
     words = {"refuse": "the new model is refused", "not judged": "the new model cannot be judged"}

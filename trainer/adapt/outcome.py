@@ -27,6 +27,12 @@ ACCEPTED = Outcome(
     "Give the nodes the bundle of this round; they check its signature before they use it. The next round begins from "
     "this model.",
 )
+HARMLESS = Outcome(
+    "passed",
+    "a new model",
+    "A new model was learned that does no harm, and is now the one in force.",
+    "The site's file asks for no more (gate.purpose: refresh). Whether it is better was not asked.",
+)
 REFUSED = Outcome(
     "refused",
     "refused",
@@ -71,7 +77,8 @@ def outcome_of(one: Round) -> Outcome:
     """Of a round that has gone through its stages."""
     verdict = one.done.get("judge", {})
     if not one.reason:
-        found, because = ACCEPTED, str(verdict.get("sentence", ""))
+        found = HARMLESS if verdict.get("purpose") == "refresh" else ACCEPTED
+        because = str(verdict.get("sentence", ""))
     else:
         judged = REFUSED if verdict.get("decision") == "refuse" else UNJUDGED
         last = list(one.done)[-1] if one.done else ""

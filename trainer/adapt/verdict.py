@@ -17,13 +17,14 @@ from trainer.settings import Settings
 
 Outcome = Literal["passed", "refused", "not judged"]
 Decision = Literal["publish", "refuse", "not judged"]
+Purpose = Literal["adaptation", "refresh"]
 ROUNDING = 1e-9
 
 
 class GateSettings(Settings):
     """When a model is better. What differs from the defaults is said with every verdict."""
 
-    purpose: Literal["adaptation", "refresh"] = "adaptation"
+    purpose: Purpose = "adaptation"
     """`refresh`: INT8, or the same training again. It may be a little worse, an adaptation must be better."""
     minimum_exits: int = Field(default=300, ge=2)
     """Exits that can be compared; fewer judge nothing."""
@@ -91,6 +92,7 @@ class Verdict:
     notes: tuple[str, ...]
     units: tuple[Unit, ...] = ()  # of the placebo lift
     anchor_units: tuple[Unit, ...] = ()  # of the anchor set, where it was judged; `old` is the best accepted model
+    purpose: Purpose = "adaptation"  # what was asked
 
 
 @dataclass(frozen=True, slots=True)

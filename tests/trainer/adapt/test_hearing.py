@@ -126,3 +126,9 @@ def test_a_verdict_as_gates_of_a_manifest():
         Gate(name="int8_site_camera_share", value=0.2, limit=0.1, passed=False),
         Gate(name="int8_site_certain_impostors", value=0.0, limit=0.0, passed=False),
     )
+
+
+@pytest.mark.parametrize(("purpose", "said"), [("adaptation", "is better: 5 %"), ("refresh", "does no harm, which is")])
+def test_nothing_is_called_better_that_was_not_asked_to_be(purpose, said):
+    lift = Measure("placebo lift", "passed", 0.05, (0.01, 0.09), 0.0, "5 %")
+    assert f"the new model {said}" in judge.sentence(Verdict("publish", (), (lift,), (), purpose=purpose))
