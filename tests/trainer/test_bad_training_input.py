@@ -52,7 +52,7 @@ def refused(folder, values, status, prepare=None):
     assert "Traceback" not in child.text()
     assert "Exception in thread" not in child.text()
     assert not (folder / "run" / "model.pt").exists()
-    assert not list(folder.rglob("*.part"))
+    assert not list(folder.rglob("*.part*"))
     return child.text().split("trainer: ")[1]
 
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,37 +206,28 @@ def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path):
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(crops, tmp_path, monkeypatch):
     settings = parsed(crops, tmp_path / "cache", checkpoint_steps=3)
-    opened = Path.open
+    real, written = checkpoint.whole, []
 
     class FullDisk:
         def __init__(self, file):
             self.file = file
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            self.file.close()
-
         def write(self, data):
             self.file.write(data[: len(data) // 2])
             raise OSError(28, "No space left on device")
 
-    seen = []
+    @contextlib.contextmanager
+    def whole_until_full(path):
+        written.append(path.name)
+        with real(path) as file:
+            yield FullDisk(file) if written.count("last.ckpt") == 2 else file
 
-    def open_until_full(path, mode="r", **rest):
-        file = opened(path, mode, **rest)
-        if path.name.startswith(".last.ckpt"):
-            seen.append(path)
-            return FullDisk(file) if len(seen) == 2 else file
-        return file
-
-    monkeypatch.setattr(Path, "open", open_until_full)
+    monkeypatch.setattr(checkpoint, "whole", whole_until_full)
     with pytest.raises(WorldError, match=r"last\.ckpt .* cannot be written: the disk is full"):
         run.start(settings, tmp_path / "run", quiet=True)
     monkeypatch.undo()
     assert checkpoint.load(tmp_path / "run" / "last.ckpt").step == 3
-    assert not list((tmp_path / "run").glob(".*part"))
+    assert not list((tmp_path / "run").glob(".*.partial"))
     run.start(settings, tmp_path / "run", resume=True, quiet=True)
 
 

@@ -36,7 +36,7 @@ def test_a_run_leaves_everything_it_should(crops, tmp_path):
     assert {"model.pt", "last.ckpt", "config.yaml", "commit.txt", "log.jsonl", "labels.npz"} <= found
     assert {"report/curves.png", "report/ranked.png", "report/map.png", "report/clusters_largest.png"} <= found
     assert any(name.startswith("events/") for name in found)
-    assert not [name for name in found if name.endswith(".part")]
+    assert not [name for name in found if name.endswith((".part", ".partial"))]
     tests = read_log(tmp_path / "run", "test")
     assert [line["epoch"] for line in tests] == [1, 2]
     assert tests[-1]["camera_policy"] == "cross_camera"
