@@ -64,7 +64,7 @@ def test_the_page_goes_before_its_oldest_crop_is_past_its_days(tmp_path):
     ("done", "reason", "said"),
     [
         ({"judge": {"decision": "publish", "sentence": "the new model is better"}}, "", "A better model was learned"),
-        ({"judge": {"decision": "publish", "purpose": "refresh"}}, "", "Whether it is better was not asked"),
+        ({"judge": {"decision": "publish", "purpose": "refresh"}}, "", "learned that does no harm"),
         ({"judge": {"decision": "refuse"}}, "drift", "The new model is not better"),
         ({"judge": {"decision": "not judged"}}, "few", "It could not be said"),
         ({"choose": {}}, "none of 0 crops", "No crops have come"),
