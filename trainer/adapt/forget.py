@@ -39,7 +39,7 @@ class Receipt:
     crops: int = 0
     passages: int = 0
     shards: int = 0
-    shards_on_the_store: int = 0
+    shards_on_the_store: int | None = None  # a dry run does not look
     shards_that_were_damaged: list[str] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     round_under_way: str = "untouched"
@@ -52,9 +52,11 @@ class Receipt:
         """The same for people."""
         done = "would be erased" if self.dry_run else "erased"
         yield f"{self.crops} crops of {self.passages} passages {done}, from {self.shards} shards"
-        yield f"of these shards {self.shards_on_the_store} were on the site's store, and {done} there" + (
-            "" if self.dry_run else "; what else they hold stays, under new names"
-        )
+        if self.shards_on_the_store is not None:
+            yield (
+                f"of these shards {self.shards_on_the_store} were on the site's store, and erased there; what else "
+                "they hold stays, under new names"
+            )
         if self.selection["identity"] and not self.crops:
             yield "shards name passages, not global ids: `edge-app forget` says which passages an identity has"
         if self.rounds:
