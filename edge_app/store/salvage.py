@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_app.contract.whole import sync_folder
 from edge_app.store import pages
 from edge_app.store.rows import Shed
 from edge_app.store.shedding import Write
@@ -101,7 +101,7 @@ def replace(path: Path, reason: str, now_s: float, make: Callable[[Path], sqlite
         connection.execute("INSERT INTO meta VALUES (?, ?)", (LOSSES, json.dumps(losses)))
         connection.execute("COMMIT")
     fresh.rename(_beside(path, ".salvaged"))
-    _sync(path.parent)
+    sync_folder(path.parent)
     finish(path)
 
 
@@ -116,7 +116,7 @@ def finish(path: Path) -> None:
             _beside(path, end).rename(_beside(aside, end))
             _beside(aside, end).chmod(0o600)
     fresh.rename(path)
-    _sync(path.parent)
+    sync_folder(path.parent)
     log.warning("store %s: the damaged one is kept as %s", path, aside.name)
     damaged = sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith(LOGS))
     for old in damaged[:-KEPT]:
@@ -175,11 +175,3 @@ def _is_message(row: tuple[Any, ...]) -> bool:
 
 def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edge_app.contract.whole import whole
 from edge_app.demo.loop_report import gained_share
 from edge_app.demo.score import Share
 
@@ -38,9 +39,8 @@ def main() -> None:
     for seed in arguments.seeds:
         if seed not in [row["seed"] for row in rows]:
             rows.append(play(seed, arguments))
-            partial = arguments.json.with_name(f"{arguments.json.name}.partial")
-            partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-            partial.replace(arguments.json)
+            with whole(arguments.json) as file:
+                file.write((json.dumps(rows, indent=1) + "\n").encode())
     show([row for row in rows if row["seed"] in arguments.seeds])
 
 

@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge_app.contract.crop import CropRecord
-from edge_app.contract.errors import ObjectMissingError, ShardError
+from edge_app.contract.errors import ShardError
 from edge_app.contract.forgetting import Selection, continued
 from edge_app.contract.objects import ObjectStore, sha256_of
 from edge_app.contract.shard import ShardName, read_shard, write_shard
-from trainer.errors import DataError, WorldError
+from trainer.adapt.shared import read_told
+from trainer.errors import WorldError
 
 MOST_BYTES = 1 << 20  # that a store hands out at once
 
@@ -80,17 +81,8 @@ def of_passages(site: str, passages: Iterable[str], asked_at_s: float) -> Reques
 def read(store: ObjectStore, site: str) -> tuple[Forgotten, str | None]:
     """What was told, and its etag; None before the first. `DataError` for what this release cannot read: nothing may
     be taken in then."""
-    try:
-        content, etag = store.read(_name(site))
-    except ObjectMissingError:
-        return Forgotten(), None
-    try:
-        return Forgotten.model_validate_json(content), etag
-    except ValidationError as error:
-        raise DataError(
-            f"{store.where}: {_name(site)} cannot be read: {error.errors()[0]['msg']}; update this program. It says "
-            "what must not be taken in again, so nothing is until it can be read"
-        ) from None
+    advice = "update this program. It says what must not be taken in again, so nothing is until it can be read"
+    return read_told(store, _name(site), Forgotten, advice)
 
 
 def add(store: ObjectStore, site: str, new: Sequence[Request], before_s: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,8 @@ from edge_app.contract.errors import ObjectMissingError, ShardError
 from edge_app.contract.objects import ObjectStore, sha256_of
 from edge_app.contract.shard import ShardName
 from trainer.errors import DataError
+
+Told = TypeVar("Told", bound=BaseModel)
 
 
 class Adapted(BaseModel):
@@ -44,17 +46,22 @@ class Adapted(BaseModel):
 
 def read(store: ObjectStore, site: str) -> tuple[Adapted, str | None]:
     """What was told last, and its etag; None before the first. `DataError` for what this release cannot read."""
+    return read_told(
+        store, _name(site), Adapted, "update this program, or delete the object to adapt the site from its start"
+    )
+
+
+def read_told(store: ObjectStore, name: str, kind: type[Told], advice: str) -> tuple[Told, str | None]:
+    """An object and its etag; an empty one and None where there is none yet. `DataError` with the advice for what this
+    release cannot read."""
     try:
-        content, etag = store.read(_name(site))
+        content, etag = store.read(name)
     except ObjectMissingError:
-        return Adapted(), None
+        return kind(), None
     try:
-        return Adapted.model_validate_json(content), etag
+        return kind.model_validate_json(content), etag
     except ValidationError as error:
-        raise DataError(
-            f"{store.where}: {_name(site)} cannot be read: {error.errors()[0]['msg']}; update this program, or delete"
-            " the object to adapt the site from its start"
-        ) from None
+        raise DataError(f"{store.where}: {name} cannot be read: {error.errors()[0]['msg']}; {advice}") from None
 
 
 def write(store: ObjectStore, site: str, told: Adapted, etag: str | None) -> None:

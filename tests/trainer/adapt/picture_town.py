@@ -12,13 +12,12 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import yaml
 from test_adapt import TRAINING
-from tiny_site import Site, crop
+from tiny_site import Site, crop, site_file
 
 from edge_app.contract.crop import Crop
 from trainer.adapt.choice import Known, choose
-from trainer.adapt.settings import KeepSettings, SiteSettings, load
+from trainer.adapt.settings import KeepSettings, SiteSettings
 
 ROWS, COLUMNS, CELL_PX = 8, 4, 8
 HEIGHT, WIDTH = 16, 8  # of the network's input: two pixels a cell
@@ -121,18 +120,6 @@ def town(root: Path, lower: float, **changes: Any) -> tuple[Site, SiteSettings]:
     site = Site(root)
     network(root / "start.onnx", lower)
     training = TRAINING | changes.pop("training", {})
-    (root / "train.yaml").write_text(yaml.safe_dump(training))
-    values = {
-        "site": "town",
-        "store": {"url": "store"},
-        "folder": "own",
-        "start": "start.onnx",
-        "train": "train.yaml",
-        "links": [{"from_camera": "west", "to_camera": "east", "transit": {"min_s": 40, "max_s": 80}}],
-        "precision": "fp32",
-        **changes,
-        "gate": {**GATE, **changes.get("gate", {})},
-        "keep": {"near_bits": -1, "days": 3650, "held_out": 0.3, **changes.get("keep", {})},
-    }
-    (root / "site.yaml").write_text(yaml.safe_dump(values))
-    return site, load(root / "site.yaml")
+    changes["gate"] = {**GATE, **changes.get("gate", {})}
+    changes["keep"] = {"held_out": 0.3, **changes.get("keep", {})}
+    return site, site_file(root, training, max_s=80, **changes)

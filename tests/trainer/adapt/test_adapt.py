@@ -20,7 +20,7 @@ import yaml
 from children import Child
 from tiny_crops import picture
 from tiny_networks import small_onnx
-from tiny_site import NOON_S, Site, crop, die_after, publish, without_charts
+from tiny_site import NOON_S, Site, crop, die_after, publish, site_file, without_charts
 
 from trainer.adapt import anchor, command, rounds
 from trainer.adapt.index import Index
@@ -69,20 +69,7 @@ def tiny(root: Path, **changes: Any) -> tuple[Site, SiteSettings]:
     """A site file with all it names, and its store."""
     site = Site(root)
     small_onnx(root / "start.onnx")
-    (root / "train.yaml").write_text(yaml.safe_dump(TRAINING))
-    values = {
-        "site": "town",
-        "store": {"url": "store"},
-        "folder": "own",
-        "start": "start.onnx",
-        "train": "train.yaml",
-        "links": [{"from_camera": "west", "to_camera": "east", "transit": {"min_s": 40, "max_s": 90}}],
-        "precision": "fp32",
-        **changes,
-        "keep": {"near_bits": -1, "days": 3650, **changes.get("keep", {})},
-    }
-    (root / "site.yaml").write_text(yaml.safe_dump(values))
-    return site, load(root / "site.yaml")
+    return site, site_file(root, TRAINING, max_s=90, **changes)
 
 
 def test_a_dry_run_says_what_would_be_done(tmp_path):

@@ -14,13 +14,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 from edge_app.contract.crop import Crop, CropRecord
 from edge_app.contract.objects import ObjectStore, ObjectStoreSettings, open_store
 from edge_app.contract.shard import write_shard
 from trainer.adapt.index import Index
 from trainer.adapt.ingest import Ingested, ingest, own_folder
-from trainer.adapt.settings import KeepSettings, SiteSettings
+from trainer.adapt.settings import KeepSettings, SiteSettings, load
 
 NOON_S = 1_700_000_000.0
 
@@ -53,6 +54,24 @@ def crop(track: int, number: int = 0, *, pixels: bytes | None = None, **changes:
     row = np.random.default_rng(10_000 + track).standard_normal(16)
     embedding = (row / np.linalg.norm(row)).astype(np.float16)
     return Crop(CropRecord(**{**values, **changes}), pixels or picture(100 * track + number), embedding)
+
+
+def site_file(root: Path, training: dict[str, Any], max_s: float, **changes: Any) -> SiteSettings:
+    """`site.yaml` of two cameras, and the training file that it names."""
+    (root / "train.yaml").write_text(yaml.safe_dump(training))
+    values = {
+        "site": "town",
+        "store": {"url": "store"},
+        "folder": "own",
+        "start": "start.onnx",
+        "train": "train.yaml",
+        "links": [{"from_camera": "west", "to_camera": "east", "transit": {"min_s": 40, "max_s": max_s}}],
+        "precision": "fp32",
+        **changes,
+        "keep": {"near_bits": -1, "days": 3650, **changes.get("keep", {})},
+    }
+    (root / "site.yaml").write_text(yaml.safe_dump(values))
+    return load(root / "site.yaml")
 
 
 class Site:
