@@ -47,6 +47,7 @@ def network(name: str, count: int = 24) -> Network:
         assert manifest is not None
         return Network(demo(manifest.input), drawn(manifest.input, count))
     pixels = coarse(PERSONS, count)
+    torch.manual_seed(67280421310721)  # what a new process has: the weights do not hang on what ran before
     made = new_embedder(blueprint_of(ModelSettings(backbone=name), (PERSONS.height_px, PERSONS.width_px)))
     settle(made, coarse(PERSONS, 24, seed=1), PERSONS)
     return Network(to_onnx(Model(made.eval(), PERSONS, {}, "")), pixels)
