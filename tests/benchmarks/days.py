@@ -41,9 +41,9 @@ from tiny_site import NOON_S, Site, crop  # noqa: E402
 from edge_app.contract.crop import Crop  # noqa: E402
 from trainer import config  # noqa: E402
 from trainer.adapt import rounds  # noqa: E402
-from trainer.adapt.adapt import STAGES, NothingGainedError, Work, decide  # noqa: E402
-from trainer.adapt.index import Index  # noqa: E402
+from trainer.adapt.crops.index import Index  # noqa: E402
 from trainer.adapt.settings import DAY_S, load  # noqa: E402
+from trainer.adapt.stages.adapt import STAGES, NothingGainedError, Work, decide  # noqa: E402
 from trainer.commands import load_network  # noqa: E402
 from trainer.data import layouts, market1501  # noqa: E402
 from trainer.data.records import FixedTest, Labelled  # noqa: E402

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / name) for name in ("trainer/adapt", "trainer", ".")]
+sys.path[:0] = [str(TESTS / name) for name in ("trainer/adapt/stages", "trainer/adapt", "trainer", ".")]
 
 from test_adapt import result, tiny, vehicles  # noqa: E402
 from tiny_site import NOON_S, dying, lines_of, publish  # noqa: E402
 
-from trainer.adapt import command, rounds  # noqa: E402
-from trainer.adapt.adapt import STAGES  # noqa: E402
+from trainer.adapt import rounds  # noqa: E402
+from trainer.adapt.commands import command  # noqa: E402
 from trainer.adapt.settings import SiteSettings  # noqa: E402
+from trainer.adapt.stages.adapt import STAGES  # noqa: E402
 
 FILES = ("run", "train", "resuming", "checkpoint", "keeping", "features", "report", "export", "data.cache")
 MODULES = ("edge_app.contract", "trainer.adapt", *(f"trainer.{name}" for name in FILES))

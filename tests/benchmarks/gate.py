@@ -3,7 +3,7 @@
     python tests/benchmarks/gate.py --json gate.json          about two minutes of one core
     python tests/benchmarks/gate.py --drawn                   whole hours, or passages one by one?
 
-The world is `tests/trainer/adapt/gate_world.py`: pictures are vectors, traffic has a truth, which only the columns
+The world is `tests/trainer/adapt/gate/gate_world.py`: pictures are vectors, traffic has a truth, which only the columns
 named "true" use. Settings are the gate's defaults: 300 exits, whole hours. World and placebo were tuned on seeds 101 to
 103, and looked at on 0; the judged seeds, 10 to 19, were not run before.
 In force is a generic model of two other towns; for the wrong must-links it is the adapted one, because against the
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "trainer" / "adapt")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "trainer" / "adapt" / "gate")]
 
 import numpy as np  # noqa: E402
 from gate_world import (  # noqa: E402
@@ -39,8 +39,8 @@ from gate_world import (  # noqa: E402
 )
 from sly_models import half_trained, sly, with_clock  # noqa: E402
 
-from trainer.adapt.lift import comparisons  # noqa: E402
-from trainer.adapt.verdict import GateSettings  # noqa: E402
+from trainer.adapt.gate.lift import comparisons  # noqa: E402
+from trainer.adapt.gate.verdict import GateSettings  # noqa: E402
 
 LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # of noise, against rows of length one
 SETTINGS = GateSettings()

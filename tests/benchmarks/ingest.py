@@ -34,7 +34,7 @@ from clustering import measured  # noqa: E402
 from tiny_site import NOON_S, Site, crop, dying, picture  # noqa: E402
 
 from edge_app.contract.crop import Crop, CropRecord  # noqa: E402
-from trainer.adapt.index import Index  # noqa: E402
+from trainer.adapt.crops.index import Index  # noqa: E402
 from trainer.adapt.settings import DAY_S  # noqa: E402
 
 CAMERAS, VIEWS, LATENT, DIMENSION = 4, 5, 24, 64

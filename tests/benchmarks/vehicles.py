@@ -37,10 +37,11 @@ from edge_app import app  # noqa: E402
 from edge_app.config import parse  # noqa: E402
 from edge_app.contract.crop import Crop  # noqa: E402
 from trainer import config  # noqa: E402
-from trainer.adapt import command, rounds  # noqa: E402
-from trainer.adapt.adapt import RUN  # noqa: E402
-from trainer.adapt.choice import held_out  # noqa: E402
+from trainer.adapt import rounds  # noqa: E402
+from trainer.adapt.commands import command  # noqa: E402
+from trainer.adapt.crops.choice import held_out  # noqa: E402
 from trainer.adapt.settings import SiteSettings, load  # noqa: E402
+from trainer.adapt.stages.adapt import RUN  # noqa: E402
 from trainer.runlog import read_log  # noqa: E402
 from trainer.settings import read  # noqa: E402
 

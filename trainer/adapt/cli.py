@@ -24,7 +24,8 @@ def adapt(
     Every round leaves a page for the site's owner, rounds/NUMBER/report/index.html in the site's folder. Any number of
     processes may watch the same sites, on any machine: each takes the next one that is free.
     """
-    from trainer.adapt import command, settings
+    from trainer.adapt import settings
+    from trainer.adapt.commands import command
 
     chosen = settings.load_all(sites)
     if dry_run:
@@ -47,7 +48,9 @@ def gate(
 
     The exit status is 0 where NEW is better, 1 where it is refused, and 3 where there is too little to judge it.
     """
-    from trainer.adapt import by_hand, judge, settings
+    from trainer.adapt import settings
+    from trainer.adapt.commands import by_hand
+    from trainer.adapt.hearing import judge
 
     verdict = by_hand.judge_two(settings.load(site), old, new, bounds, say=typer.echo)
     for line in by_hand.lines(verdict):
@@ -80,7 +83,7 @@ def forget(
     from edge_app.contract.errors import SelectionError
     from edge_app.contract.forgetting import selection_of
     from trainer.adapt import settings
-    from trainer.adapt.forget import forget as forget_what
+    from trainer.adapt.commands.forget import forget as forget_what
 
     def say(line: str) -> None:
         typer.echo(line, err=True)

@@ -12,7 +12,7 @@ from edge_app.contract.envelope import Slug
 from edge_app.contract.mistakes import mistakes
 from edge_app.contract.objects import ObjectStoreSettings
 from edge_app.contract.yaml import FilePath, plain
-from trainer.adapt.verdict import GateSettings
+from trainer.adapt.gate.verdict import GateSettings
 from trainer.errors import ConfigurationError
 from trainer.settings import Settings, read
 

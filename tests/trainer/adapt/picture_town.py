@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from test_adapt import TRAINING
-from tiny_site import Site, crop, site_file
+from tiny_site import TRAINING, Site, crop, site_file
 
 from edge_app.contract.crop import Crop
-from trainer.adapt.choice import Known, choose
+from trainer.adapt.crops.choice import Known, choose
 from trainer.adapt.settings import KeepSettings, SiteSettings
 
 ROWS, COLUMNS, CELL_PX = 8, 4, 8

@@ -19,11 +19,26 @@ import yaml
 from edge_app.contract.crop import Crop, CropRecord
 from edge_app.contract.objects import ObjectStore, ObjectStoreSettings, open_store
 from edge_app.contract.shard import write_shard
-from trainer.adapt.index import Index
-from trainer.adapt.ingest import Ingested, ingest, own_folder
+from trainer.adapt.crops.index import Index
+from trainer.adapt.crops.ingest import Ingested, ingest, own_folder
 from trainer.adapt.settings import KeepSettings, SiteSettings, load
 
 NOON_S = 1_700_000_000.0
+TRAINING = {
+    "model": {"backbone": "onnx", "ghost_group": 4, "pooling": "average", "unfold_batch_norm": False},
+    "method": {
+        "name": "crosslane",
+        "labels": {
+            "clustering": {"jaccard": {"k1": 6, "k2": 2}, "dbscan": {"min_samples": 2}, "eps_candidates": [0.4, 0.6]}
+        },
+        "sampler": {"proxies": 2, "crops": 2, "steps": 2},
+        "augment": {"pad_px": 1},
+    },
+    "optimiser": {"name": "sgd", "rate": 1.0e-3},
+    "epochs": 1,
+    "when_in_doubt": "train",  # a handful of crops: the gate decides here
+    "device": "cpu",
+}
 
 
 def picture(seed: int) -> bytes:
@@ -176,8 +191,8 @@ def without_charts(patch=setattr):
 def publish():
     """For `Child`: the gate finds every model better. What it finds is its own tests' business."""
     without_charts()
-    from trainer.adapt import gate
-    from trainer.adapt.verdict import Measure, Verdict
+    from trainer.adapt.gate import gate
+    from trainer.adapt.gate.verdict import Measure, Verdict
 
     lift = Measure("placebo lift", "passed", 0.1, (0.05, 0.15), 0.0, "H goes up")
     gate.judge = lambda *_, **__: Verdict("publish", (), (lift,), ())
@@ -186,7 +201,10 @@ def publish():
 def die_after(stage: str):
     """For `Child`: kill -9 when the work of a stage is done and nobody knows yet."""
     publish()
-    from trainer.adapt import adapt, reporting, rounds, shared
+    from trainer.adapt import rounds
+    from trainer.adapt.page import reporting
+    from trainer.adapt.stages import adapt
+    from trainer.adapt.told import shared
 
     if stage in adapt.STAGES:
         adapt.STAGES[stage] = and_die(adapt.STAGES[stage])

@@ -1,0 +1,1 @@
+"""`trainer adapt`, `trainer gate` and `trainer forget`: what is done and said, in which order."""

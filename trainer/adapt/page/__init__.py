@@ -1,0 +1,1 @@
+"""What a round leaves for the owner of the site to read."""

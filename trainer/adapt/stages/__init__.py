@@ -1,0 +1,1 @@
+"""One adaptation, stage by stage, from crops to a bundle."""
