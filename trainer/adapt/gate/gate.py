@@ -10,9 +10,11 @@ judged on control passages of whole held-out hours whose tracks never entered tr
                           share of variance between camera means ≤ old                                  (features.py)
     5  drift              H on the anchor set not below the best accepted model's by more than 0.01  (hearing/anchor.py)
 
-A measure that could not be taken is not judged. Fewer exits or hours than the minimum, or any of the first four not
-judged: the model is neither published nor refused. The anchor set grows with the site; until it is large enough drift
-alone may be not judged, which is said.
+A measure that could not be taken is not judged. Fewer exits or hours than the minimum: the model is neither published
+nor refused. Another of the first four not judged: it is not published, and refused if a measure that was taken refuses
+it. So one that confirms nothing at all is refused by T − K where the model in force confirms something, and not judged
+where that does not either. The anchor set grows with the site; until it is large enough drift alone may be not judged,
+which is said.
 
 Reading: for a refresh (INT8, the same model made anew) T − K and the camera share keep a tolerance too, or a coin would
 decide between equals.

@@ -134,30 +134,29 @@ def matched(old: Estimate, new: Estimate, settings: GateSettings) -> tuple[Measu
     if not new.passages:
         said = "no run of held-out hours is long enough to move cameras against each other by twice the links' max_s"
         return _not_judged(wrong, said), _not_judged(kept, said)
-    share, right, before = new.decoy_share, new.target - new.decoy, old.target - old.decoy
+    right, before = new.target - new.decoy, old.target - old.decoy
     loss = settings.refresh_loss if settings.purpose == "refresh" else 0.0
     least = before - loss * abs(before)
     half = 1.96 * float(np.sqrt(new.target + new.decoy))
+    said = f"T − K is {right}, the old model's {before}; at least {least:g} is needed"
+    spread = (right - half, right + half)
+    return _wrong(wrong, new, settings), Measure(kept, _passed(right >= least), float(right), spread, least, said)
+
+
+def _wrong(name: str, new: Estimate, settings: GateSettings) -> Measure:
+    """Who confirms nothing, neither rightly nor wrongly, has no share of wrong matches: T − K tells what that is worth
+    beside a model in force that does."""
+    if not new.target and not new.decoy:
+        said = f"no match among {new.passages} passages and none among decoys: of nothing no share is wrong"
+        return _not_judged(name, said)
+    share = new.decoy_share
     spread = 1.96 * float(np.sqrt(new.decoy * (1 + share))) / new.target if new.target else 0.0
-    return (
-        Measure(
-            wrong,
-            _passed(share <= settings.decoy_share),
-            share,
-            (max(0.0, share - spread), share + spread),
-            settings.decoy_share,
-            f"{new.decoy} matches among decoys, {new.target} among {new.passages} passages: K/T is {share:.4f}, "
-            f"at most {settings.decoy_share:g} is allowed; about {new.wrong_share:.1%} of them are wrong",
-        ),
-        Measure(
-            kept,
-            _passed(right >= least),
-            float(right),
-            (right - half, right + half),
-            least,
-            f"T − K is {right}, the old model's {before}; at least {least:g} is needed",
-        ),
+    said = (
+        f"{new.decoy} matches among decoys, {new.target} among {new.passages} passages: K/T is {share:.4f}, "
+        f"at most {settings.decoy_share:g} is allowed; about {new.wrong_share:.1%} of them are wrong"
     )
+    around = (max(0.0, share - spread), share + spread)
+    return Measure(name, _passed(share <= settings.decoy_share), share, around, settings.decoy_share, said)
 
 
 def told_apart(old: Certain, new: Certain, settings: GateSettings) -> Measure:

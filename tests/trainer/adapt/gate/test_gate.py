@@ -58,7 +58,8 @@ def test_a_better_model_is_published():
     [
         ({"wins": measured(0.8).wins}, "placebo lift"),
         ({"decoys": counted(520, 11)}, "wrong matches"),
-        ({"decoys": counted(0, 0)}, "wrong matches"),
+        ({"decoys": counted(0, 1)}, "wrong matches"),
+        ({"decoys": counted(0, 0)}, "right matches"),
         ({"decoys": counted(499, 5)}, "right matches"),
         ({"pairs": Certain(BETTER.pairs.genuine - 0.4, BETTER.pairs.impostor)}, "certain impostors"),
         ({"rank": 13.9}, "effective rank"),
@@ -114,6 +115,18 @@ def test_what_cannot_be_measured_is_not_published():
     assert (verdict.decision, verdict.reasons) == ("not judged", ("wrong matches", "right matches"))
     assert any("900 passages lie in hours too short" in note for note in verdict.notes)
     assert decided(replace(nothing, rank=1.0)).decision == "refuse"  # what is measured still counts
+
+
+def test_of_no_match_and_no_decoy_no_share_is_wrong():
+    """What that is worth, T − K says: less than a model in force that matches, as much as one that does not."""
+    silent = replace(BETTER, decoys=counted(0, 0))
+    verdict = decided(silent)
+    assert (verdict.decision, verdict.reasons) == ("refuse", ("right matches",))
+    (wrong,) = (one for one in verdict.measures if one.name == "wrong matches")
+    assert (wrong.outcome, wrong.value, wrong.interval) == ("not judged", None, None)
+    assert "no match among 900 passages and none among decoys" in wrong.sentence
+    verdict = decided(silent, measured(target=0, decoy=0))
+    assert (verdict.decision, verdict.reasons) == ("not judged", ("wrong matches",))
 
 
 def test_drift_refuses():
