@@ -59,7 +59,8 @@ class KeepSettings(Settings):
     near_bits: int = Field(default=3, ge=-1, le=64)
     """Crops of one passage whose picture hashes differ in at most so many of 64 bits are one; −1 keeps all."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the hours of which no passage is trained on, so that the new model can be judged on them."""
+    """Share of the hours of which no passage is trained on, so that the new model can be judged on them.
+    Raise it later, and hours that were trained on until then judge nothing: that is said, and counted."""
     held_out_s: float = Field(default=3600.0, gt=0)
     """Seconds of such an hour, for a site that has only minutes to show: longer than two of its ways take."""
 

@@ -109,7 +109,7 @@ def hours_of(day: int, share: float) -> tuple[list[float], list[float]]:
     numbers, none = np.arange(24), np.zeros(24, np.bool_)
     times = np.array(begins)
     known = Known(numbers, numbers, numbers, times, times, times + 1, control=none, reservoir=none)
-    held = choose(known, KeepSettings(held_out=share), "town").held_hours
+    held = choose(known, KeepSettings(held_out=share), "town", ()).held_hours
     sides = [[begin for begin in begins if (int(begin // HOUR_S) in held) == side] for side in (True, False)]
     return sides[0], sides[1]
 

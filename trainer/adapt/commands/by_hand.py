@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from edge_app.contract.mistakes import mistakes
 from edge_app.contract.yaml import plain
+from trainer.adapt.crops import trained_on
 from trainer.adapt.crops.choice import choose
 from trainer.adapt.crops.index import Index
 from trainer.adapt.crops.ingest import COMING, own_folder
@@ -53,11 +54,13 @@ def judge_two(settings: SiteSettings, old: Path, new: Path, gate_file: Path | No
 def lay_hearing(settings: SiteSettings, index: Index, folder: Path, say: Say) -> None:
     """What may be judged on now, as files; the anchor set as the last round left it."""
     known, _ = index.usable(index.newest())
-    choice = choose(known, settings.keep, settings.site)
+    choice = choose(known, settings.keep, settings.site, trained_on.read(settings.folder))
     hours = set(anchor.read(settings.folder).hours) & set(choice.held_hours)
     anchored = known.ids[anchor.rows_in(known, sorted(hours), settings.keep.held_out_s)]
     nothing = np.zeros(0, np.int64)
     material = lay_out(folder, settings.folder, index, nothing, known.ids[choice.judged], anchor=anchored)
+    for line in choice.sentences:
+        say(f"{settings.site}: {line}")
     say(
         f"{settings.site}: judged on {material.judged_crops} crops of {material.judged_passages} passages of "
         f"{len(choice.held_hours)} held-out hours; the anchor set has {len(hours)} hours"

@@ -13,7 +13,7 @@ from edge_app.contract.errors import ContractError
 from edge_app.contract.lease import Lease, Seeker
 from edge_app.contract.objects import open_store
 from trainer.adapt import rounds
-from trainer.adapt.crops import erasing
+from trainer.adapt.crops import erasing, trained_on
 from trainer.adapt.crops.choice import choose
 from trainer.adapt.crops.erasing import Place
 from trainer.adapt.crops.index import Index
@@ -106,7 +106,7 @@ def dry_run(settings: SiteSettings, now_s: float, say: Say) -> Material:
     with opened(settings) as site:
         take_in(site, now_s, say)
         known, _ = site.index.usable(site.index.newest())
-        choice = choose(known, settings.keep, settings.site)
+        choice = choose(known, settings.keep, settings.site, trained_on.read(site.own))
         about = [site.index.about(known.ids[rows]) for rows in (choice.trained, choice.judged)]
         material, there = Material.of(*about), site.index.facts()
     cameras = ", ".join(f"{name} {count}" for name, count in material.cameras.items()) or "none"
@@ -122,6 +122,8 @@ def dry_run(settings: SiteSettings, now_s: float, say: Say) -> Material:
         f"{settings.site}: would judge on {material.judged_crops} crops of {material.judged_passages} passages of "
         f"{len(choice.held_hours)} held-out hours"
     )
+    for line in choice.sentences:
+        say(f"{settings.site}: {line}")
     unknown = {name for link in settings.links for name in (link.from_camera, link.to_camera)} - set(there.cameras)
     if unknown:
         say(f"{settings.site}: no crop has come from {', '.join(sorted(unknown))}, which links name")
@@ -144,6 +146,7 @@ def work(settings: SiteSettings, lease: Lease, now_s: float, say: Say, *, least:
         one = adapt(settings, site.index, told.round + 1, now_s, say=say, still=lease.renew)
         kept = anchor.read(settings.folder)
         values = {"round": one.number, "seen": {**told.seen, **one.seen}, "anchor": kept.hours}
+        values["trained"] = trained_on.read(settings.folder)
         if one.decision == "accepted":
             model = settings.folder / rounds.current_model(settings.folder)
             name, sha256 = shared.send_model(site.store, settings.site, one.number, model)
@@ -169,6 +172,7 @@ def catch_up(site: Place, told: shared.Adapted) -> rounds.Round | None:
     if told.model is not None and told.model_round > rounds.current_round(own):
         _fetch(site, told.model, told.model_round, told.sha256)
         rounds.put_in_force(own, told.model_round)
+    trained_on.add(own, told.trained)
     if told.round and (one is None or one.number <= told.round):
         if told.best is not None and not (own / rounds.model_name(told.best_round)).is_file():
             _fetch(site, told.best, told.best_round, told.best_sha256)

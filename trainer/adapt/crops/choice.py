@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.adapt.crops.trained_on import Spans, merged, met
 from trainer.adapt.settings import DAY_S, KeepSettings
 
 Integers = NDArray[np.int64]
@@ -44,16 +45,30 @@ class Choice:
     trained: Integers
     judged: Integers
     held_hours: tuple[int, ...]  # hours (`keep.held_out_s`) since the epoch of which nothing is trained on
+    known_hours: int = 0  # that would be held out, had they not been trained on before
+    spans: Spans = ()  # of the hours that are trained on
+
+    @property
+    def sentences(self) -> list[str]:
+        """What must be said of it."""
+        if not self.known_hours:
+            return []
+        return [
+            f"{self.known_hours} hours would be held out, but were trained on before (keep.held_out was lower, or "
+            "keep.held_out_s another): they judge nothing, and are trained on"
+        ]
 
 
-def choose(known: Known, keep: KeepSettings, site: str) -> Choice:
+def choose(known: Known, keep: KeepSettings, site: str, before: Spans) -> Choice:
     """What to train on, and what to judge by: every passage that touches a held-out hour, control or not. Controls of
-    other hours are neither: whom they might meet was trained on. O(N log N)."""
+    other hours are neither: whom they might meet was trained on. Nor is an hour held out that meets a span of
+    `before`, when the site was trained already. O(N log N)."""
     first, last = (np.floor(times / keep.held_out_s).astype(np.int64) for times in (known.entered_s, known.left_s))
     hours = np.unique(np.concatenate([first, last]))
-    held = np.array([held_out(site, int(hour), keep.held_out) for hour in hours], np.bool_)
-    before = np.concatenate([[0], np.cumsum(held)])  # held hours among the first so many
-    touched = before[np.searchsorted(hours, last, "right")] > before[np.searchsorted(hours, first, "left")]
+    drawn = np.array([held_out(site, int(hour), keep.held_out) for hour in hours], np.bool_)
+    held = drawn & ~met(hours * keep.held_out_s, (hours + 1) * keep.held_out_s, before)
+    counts = np.concatenate([[0], np.cumsum(held)])  # held hours among the first so many
+    touched = counts[np.searchsorted(hours, last, "right")] > counts[np.searchsorted(hours, first, "left")]
     shut, control = (_of_passage(known.passages, marks) for marks in (touched, known.control))
     free = ~shut & ~control
     begin_s = known.captured_s.max(initial=-np.inf) - keep.window_days * DAY_S
@@ -61,7 +76,10 @@ def choose(known: Known, keep: KeepSettings, site: str) -> Choice:
     window = window[_whole_passages(known.passages[window], keep.most)]
     older = np.flatnonzero(free & known.reservoir & (known.captured_s < begin_s))
     judged = np.flatnonzero(shut & (known.captured_s >= begin_s))
-    return Choice(np.sort(np.concatenate([window, older])), judged, tuple(hours[held].tolist()))
+    trained = np.sort(np.concatenate([window, older]))
+    ends = np.unique(np.stack([first[trained], last[trained] + 1]), axis=1) * keep.held_out_s
+    spans = merged(zip(*ends.tolist(), strict=True))
+    return Choice(trained, judged, tuple(hours[held].tolist()), int((drawn & ~held).sum()), spans)
 
 
 def held_out(site: str, hour: int, share: float) -> bool:

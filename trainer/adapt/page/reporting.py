@@ -69,6 +69,8 @@ def adaptation_of(settings: SiteSettings, one: Round) -> tuple[Adaptation, float
         "passages to judge by": f"{chosen.get('judged_passages', 0):,}",
         "begun from": f"round {rounds.number_of(one.current)}" if one.current else "the start",
     }
+    if known := chosen.get("known_hours"):
+        facts["hours trained on before, so not judged by"] = str(known)
     curves = folder / RUN / "report" / "curves.png"
     until = "" if not shown_s else day(min(shown_s) + settings.keep.days * DAY_S)
     page = Adaptation(

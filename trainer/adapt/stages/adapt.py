@@ -22,13 +22,14 @@ import numpy as np
 
 from trainer import run
 from trainer.adapt import rounds
+from trainer.adapt.crops import trained_on
 from trainer.adapt.crops.choice import choose, reservoir
 from trainer.adapt.crops.index import Index
 from trainer.adapt.crops.material import CROPS, lay_out
 from trainer.adapt.hearing import anchor, judge
 from trainer.adapt.page import reporting
 from trainer.adapt.rounds import BEFORE, BUNDLE, CACHE, RUN, Round
-from trainer.adapt.settings import SiteSettings
+from trainer.adapt.settings import DAY_S, SiteSettings
 from trainer.adapt.stages.bundling import bundle
 from trainer.adapt.stages.training import training
 from trainer.adapt.told.shared import seen_of
@@ -132,7 +133,9 @@ class NothingGainedError(Exception):
 def chosen(work: Work) -> dict[str, Any]:
     keep, gate = work.settings.keep, work.settings.gate
     known, _ = work.index.usable(work.round.until)
-    choice = choose(known, keep, work.settings.site)
+    choice = choose(known, keep, work.settings.site, trained_on.read(work.own))
+    for line in choice.sentences:
+        work.say(f"round {work.round.number}: {line}")
     sides = known.ids[choice.trained], known.ids[choice.judged]
     if not len(choice.trained):
         raise NothingGainedError(f"none of {len(known)} crops may be trained on")
@@ -140,7 +143,13 @@ def chosen(work: Work) -> dict[str, Any]:
     work.say(f"round {work.round.number}: {grown.sentence}")
     anchored = known.ids[anchor.rows_in(known, grown.hours, keep.held_out_s)]
     material = lay_out(work.folder, work.own, work.index, *sides, anchor=anchored)
-    return {**asdict(material), "held_out_hours": len(choice.held_hours), "anchor": asdict(grown)}
+    return {
+        **asdict(material),
+        "held_out_hours": len(choice.held_hours),
+        "known_hours": choice.known_hours,
+        "spans": choice.spans,
+        "anchor": asdict(grown),
+    }
 
 
 def clustered(work: Work) -> dict[str, Any]:
@@ -160,7 +169,8 @@ def clustered(work: Work) -> dict[str, Any]:
 
 
 def trained(work: Work) -> dict[str, Any]:
-    folder = work.folder / RUN
+    folder, one = work.folder / RUN, work.round
+    trained_on.add(work.own, one.done["choose"]["spans"], one.began_s - work.settings.keep.days * DAY_S)
     try:
         run.start(work.training(), folder, resume=folder.exists(), quiet=True)
     except (ConfigurationError, WorldError):

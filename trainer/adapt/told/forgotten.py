@@ -22,10 +22,8 @@ from edge_app.contract.errors import ShardError
 from edge_app.contract.forgetting import Selection, continued
 from edge_app.contract.objects import ObjectStore, sha256_of
 from edge_app.contract.shard import ShardName, read_shard, write_shard
-from trainer.adapt.told.shared import read_told
+from trainer.adapt.told.shared import read_told, write_told
 from trainer.errors import WorldError
-
-MOST_BYTES = 1 << 20  # that a store hands out at once
 
 
 class Request(BaseModel):
@@ -90,16 +88,8 @@ def add(store: ObjectStore, site: str, new: Sequence[Request], before_s: float) 
     faster, `WorldError` when there are too many."""
     told, etag = read(store, site)
     requests = [one for one in told.requests if one.asked_at_s >= before_s]
-    content = Forgotten(requests=(*requests, *new)).model_dump_json(indent=1).encode()
-    if len(content) > MOST_BYTES:
-        raise WorldError(
-            f"{store.where}: {_name(site)} would have {len(content)} bytes, at most {MOST_BYTES} are allowed: forget "
-            "by camera and time instead of single identities"
-        )
-    if etag is None:
-        store.create(_name(site), content)
-    else:
-        store.replace(_name(site), content, etag)
+    advice = "forget by camera and time instead of single identities"
+    write_told(store, _name(site), Forgotten(requests=(*requests, *new)), etag, advice)
 
 
 def without(path: Path, unwanted: Callable[[CropRecord], bool]) -> tuple[Path | None, Sequence[str]]:

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_app.contract.errors import ObjectMissingError, ShardError
 from edge_app.contract.objects import ObjectStore, sha256_of
+from edge_app.contract.objects.store import SMALL_BYTES
 from edge_app.contract.shard import ShardName
-from trainer.errors import DataError
+from trainer.errors import DataError, WorldError
 
 Told = TypeVar("Told", bound=BaseModel)
 
@@ -40,6 +41,8 @@ class Adapted(BaseModel):
     best_round: int = 0
     anchor: tuple[int, ...] = ()
     """Hours of the anchor set."""
+    trained: tuple[tuple[float, float], ...] = ()
+    """Begin and end of the times that any round was trained on."""
     seen: dict[str, int] = {}
     """Node and boot → its last shard that a round knew."""
 
@@ -65,12 +68,25 @@ def read_told(store: ObjectStore, name: str, kind: type[Told], advice: str) -> t
 
 
 def write(store: ObjectStore, site: str, told: Adapted, etag: str | None) -> None:
-    """Only over what was read. Raises `ObjectTakenError` when another process was faster."""
+    """Only over what was read. Raises as `write_told`."""
+    advice = (
+        f"it names {len(told.trained)} times that were trained on; choose a longer keep.held_out_s, or fewer keep.days"
+    )
+    write_told(store, _name(site), told, etag, advice)
+
+
+def write_told(store: ObjectStore, name: str, told: BaseModel, etag: str | None, advice: str) -> None:
+    """An object, only over what was read. Raises `ObjectTakenError` when another process was faster, `WorldError` with
+    the advice when it is too large to be read again."""
     content = told.model_dump_json(indent=1).encode()
+    if len(content) > SMALL_BYTES:
+        raise WorldError(
+            f"{store.where}: {name} would have {len(content)} bytes, at most {SMALL_BYTES} are allowed: {advice}"
+        )
     if etag is None:
-        store.create(_name(site), content)
+        store.create(name, content)
     else:
-        store.replace(_name(site), content, etag)
+        store.replace(name, content, etag)
 
 
 def send_model(store: ObjectStore, site: str, number: int, model: Path) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from tiny_site import NOON_S, TRAINING, Site, crop, die_after, publish, site_fil
 
 from trainer.adapt import rounds
 from trainer.adapt.commands import command
+from trainer.adapt.crops import trained_on
 from trainer.adapt.crops.index import Index
 from trainer.adapt.hearing import anchor
 from trainer.adapt.settings import SiteSettings, load
@@ -136,6 +137,20 @@ def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path, monkeypatch):
     assert "pairs of passages were together before, apart now" in page
     told = json.loads((site.objects / "town" / "adapted").read_text())
     assert (told["round"], told["model"], told["seen"]) == (1, None, {"edge-1-b.7": 3})
+    trained_hours_never_judge(settings, told)
+
+
+def trained_hours_never_judge(settings, told):
+    """Of four hours some were trained on. Now more are held out: none of those."""
+    spans = trained_on.read(settings.folder)
+    assert [list(span) for span in spans] == told["trained"] != []
+    more = settings.model_copy(update={"keep": settings.keep.model_copy(update={"held_out": 0.99})})
+    said: list[str] = []
+    material = command.dry_run(more, NOON_S, said.append)
+    hours = int(sum(end_s - begin_s for begin_s, end_s in spans) / 3600)
+    assert f"{hours} hours would be held out, but were trained on before" in "\n".join(said)
+    rows = [row.split(",") for row in (settings.folder / "rounds" / "000001" / "judged.csv").read_text().splitlines()]
+    assert material.judged_crops == len(rows) - 1, "what judged before judges still, and nothing else"
 
 
 def test_a_site_without_crops_keeps_its_model(tmp_path):
@@ -201,6 +216,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     with command.opened(settings) as here:
         name, sha256 = shared.send_model(here.store, "town", 3, tmp_path / "model.pt")
         best = {"best": name, "best_sha256": sha256, "best_round": 2, "anchor": (7, 9)}
+        best["trained"] = ((NOON_S, NOON_S + 3600),)
         told = shared.Adapted(round=4, model=name, sha256=sha256, model_round=3, seen={"edge-1-b.7": 0}, **best)
         shared.write(here.store, "town", told, None)
         assert shared.read(here.store, "town")[0] == told
@@ -211,6 +227,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     assert (own / rounds.current_model(own)).read_bytes() == b"of the first"
     assert anchor.read(own) == anchor.Anchor((7, 9), 2)
     assert anchor.best_model(own, settings.start, anchor.read(own)).read_bytes() == b"of the first"
+    assert trained_on.read(own) == ((NOON_S, NOON_S + 3600),), "no hour that the first has trained on judges here"
 
 
 def test_mistakes_of_all_sites_are_said_at_once(tmp_path):
