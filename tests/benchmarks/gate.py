@@ -1,6 +1,7 @@
-"""The label-free gate against ten adversaries, and a truly better model in ten seeds.
+"""The label-free gate against ten adversaries, a truly better model in ten seeds, and what follows it: INT8 as a
+refresh, well and badly made, and refreshes that each forget a little until the anchor set refuses one.
 
-    python tests/benchmarks/gate.py --json gate.json          about two minutes of one core
+    python tests/benchmarks/gate.py --json gate.json          about three minutes of one core
     python tests/benchmarks/gate.py --drawn                   whole hours, or passages one by one?
 
 The world is `tests/trainer/adapt/gate/gate_world.py`: pictures are vectors, traffic has a truth, which only the columns
@@ -38,12 +39,14 @@ from gate_world import (  # noqa: E402
     true_first,
 )
 from sly_models import half_trained, sly, with_clock  # noqa: E402
+from worn_models import Worn, shipped, wearing  # noqa: E402
 
 from trainer.adapt.gate.lift import comparisons  # noqa: E402
 from trainer.adapt.gate.verdict import GateSettings  # noqa: E402
 
 LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)  # of noise, against rows of length one
 SETTINGS = GateSettings()
+REFRESH = GateSettings(purpose="refresh")
 
 
 def row(name: str, seed: int, case: Case, true_before: float) -> dict[str, Any]:
@@ -113,6 +116,36 @@ def five(seed: int) -> list[dict[str, Any]]:
     return found + [row(f"half-trained and {name}", seed, half.judge(rows), before) for name, rows in clocks.items()]
 
 
+def worn(seed: int) -> list[dict[str, Any]]:
+    """The better model as it ships, and refreshed until it is refused."""
+    world = scene(seed)
+    court = Court(world.judged, matrix(world.adapted)(world.judged), REFRESH)
+    before = true_first(world.judged, court.in_force)
+    found = [row(name, seed, court.judge(rows), before) for name, rows in shipped(world).items()]
+    for number, one in enumerate(wearing(world, REFRESH, seed), 1):
+        found.append(drift_row(f"slow drift, round {number}", seed, one))
+    return found
+
+
+def drift_row(name: str, seed: int, one: Worn) -> dict[str, Any]:
+    verdict, drift = one.verdict, one.verdict.measures[-1]
+    found = {
+        "model": name,
+        "seed": seed,
+        "decision": verdict.decision,
+        "reasons": list(verdict.reasons),
+        "drift": drift.value,
+        "true_first_before": one.true_first_before,
+        "true_first": one.true_first,
+    }
+    print(
+        f"{seed:3} {name:42} {verdict.decision:10} drift {drift.value:+.4f}  on the anchor set true first "
+        f"{one.true_first_before:.3f} → {one.true_first:.3f}  {', '.join(verdict.reasons)}",
+        flush=True,
+    )
+    return found
+
+
 def drawn(seed: int) -> None:
     """Controls of ten times as many hours, drawn one by one or by whole hours: how much can be compared."""
     world = scene(seed, hours=1)
@@ -131,6 +164,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10, 20)), help="of the better model")
     parser.add_argument("--adversary-seeds", type=int, nargs="*", default=[10, 11])
     parser.add_argument("--sly-seeds", type=int, nargs="*", default=[10, 11], help="of five more adversaries")
+    parser.add_argument("--worn-seeds", type=int, nargs="*", default=[10, 11], help="of INT8 and of slow drift")
     parser.add_argument("--drawn", action="store_true", help="only how controls should be drawn, on seed 101")
     arguments = parser.parse_args()
     if arguments.drawn:
@@ -139,6 +173,7 @@ def main() -> None:
     begun = time.process_time()
     rows = [one for seed in arguments.adversary_seeds for one in ten(seed)]
     rows += [one for seed in arguments.sly_seeds for one in five(seed)]
+    rows += [one for seed in arguments.worn_seeds for one in worn(seed)]
     rows += [one for seed in arguments.seeds for one in better(seed)]
     passed = sum(one["decision"] == "publish" for one in rows if one["model"] == "truly better")
     print(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gate_world import WAYS, Court, adversaries, controls_of, matrix, noisy, scene
+from worn_models import shipped
 
 from edge_app.associate.decoys import Estimate
 from edge_app.contract.similarity import Certain
@@ -218,6 +219,17 @@ def test_noise_is_refused_before_it_does_harm(town, court):
 def test_wrong_must_links_are_refused_where_the_model_in_force_is_good(town, impostors):
     later = Court(town.judged, matrix(town.adapted)(town.judged), SMALL)
     assert "placebo lift" in later.judge(impostors["20 % wrong must-links"]).verdict.reasons
+
+
+def test_int8_passes_as_a_refresh_and_a_bad_int8_does_not(town):
+    refresh = SMALL.model_copy(update={"purpose": "refresh"})
+    before = Court(town.judged, matrix(town.adapted)(town.judged), refresh)
+    good, *bad = (before.judge(rows).verdict for rows in shipped(town).values())
+    assert good.decision == "publish", good
+    assert len(bad) == 2
+    for verdict in bad:
+        assert verdict.decision == "refuse"
+        assert "placebo lift" in verdict.reasons
 
 
 def test_the_whole_gate_with_an_anchor_set(town):
