@@ -39,6 +39,7 @@ class Round:
     reason: str = ""
     shown_from_s: float | None = None  # when the oldest crop of its page was taken
     forgotten: bool = False  # crops that it used were forgotten since
+    overtaken: bool = False  # another process has decided this round or a later one, before this one was told
 
 
 def folder_of(own: Path, number: int) -> Path:

@@ -20,6 +20,7 @@ from trainer.adapt.crops.index import Index
 from trainer.adapt.crops.ingest import Ingested, ingest, own_folder
 from trainer.adapt.crops.material import Material
 from trainer.adapt.hearing import anchor
+from trainer.adapt.page import reporting
 from trainer.adapt.settings import DAY_S, SiteSettings
 from trainer.adapt.stages import training
 from trainer.adapt.told import forgotten, shared
@@ -138,7 +139,7 @@ def work(settings: SiteSettings, lease: Lease, now_s: float, say: Say, *, least:
     with opened(settings) as site:
         take_in(site, now_s, say, lease.check)
         told, etag = shared.read(site.store, settings.site)
-        one = catch_up(site, told)
+        one = catch_up(site, told, say)
         new = site.index.passages(shared.new_shards(told, site.index.taken()))
         if one is None and new < least:
             say(f"{settings.site}: {new} new passages, waits for {least}")
@@ -161,13 +162,15 @@ def work(settings: SiteSettings, lease: Lease, now_s: float, say: Say, *, least:
     return one.decision
 
 
-def catch_up(site: Place, told: shared.Adapted) -> rounds.Round | None:
+def catch_up(site: Place, told: shared.Adapted, say: Say) -> rounds.Round | None:
     """The round of this folder that is not told yet: broken off, or decided and then broken off. What others have done
-    since is taken over: their model is fetched, and a round of ours that they have overtaken is over."""
+    since is taken over: their model is fetched, and a round of ours that they have overtaken is over, with its page."""
     own = site.own
     one = rounds.latest(own)
     if one is not None and not one.decision and one.number <= told.round:
-        one.reason = f"another process has decided round {told.round} since"
+        one.overtaken, one.reason = True, f"another process has decided round {told.round} since"
+        say(f"{site.settings.site}: round {one.number} is given up: {one.reason}")
+        reporting.write(site.settings, one, say)
         rounds.close(own, one, "kept")
     if told.model is not None and told.model_round > rounds.current_round(own):
         _fetch(site, told.model, told.model_round, told.sha256)

@@ -71,12 +71,21 @@ ENDED = {  # by the stage that ended the round
 }
 ENDED["train"] = ENDED["cluster"]
 GIVEN_UP = Outcome("unjudged", "given up", f"This round was given up, and {STAYS}.", "Nothing has to be done.")
+OVERTAKEN = Outcome(
+    "unjudged",
+    "given up",
+    "This round was broken off, and another process has decided a later one since: what that one decided stands.",
+    "Nothing has to be done: the next round here begins from what was decided there, and knows these crops too. What "
+    "this one had come to is below.",
+)
 
 
 def outcome_of(one: Round) -> Outcome:
     """Of a round that has gone through its stages."""
     verdict = one.done.get("judge", {})
-    if not one.reason:
+    if one.overtaken:
+        found, because = OVERTAKEN, one.reason
+    elif not one.reason:
         found = HARMLESS if verdict.get("purpose") == "refresh" else ACCEPTED
         because = str(verdict.get("sentence", ""))
     else:

@@ -79,4 +79,7 @@ def test_every_end_of_a_round_has_its_words(done, reason, said):
     found = outcome_of(Round(1, NOON_S, 0, "", {}, done=done, reason=reason))
     assert said in found.sentence
     assert found.advice
+    overtaken = outcome_of(Round(1, NOON_S, 0, "", {}, done=done, reason="others were faster", overtaken=True))
+    assert "what that one decided stands" in overtaken.sentence
+    assert overtaken.because == "Others were faster"
     assert reason.lower() in found.because.lower()

@@ -209,7 +209,7 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
     site, settings = tiny(tmp_path)
     site.upload(vehicles(1, 2))
     own = settings.folder
-    stale = rounds.Round(1, NOON_S, 0, "", {})
+    stale = rounds.Round(1, NOON_S, 0, "", {}, done={"choose": {"crops": 12}, "cluster": {}, "train": {}})
     rounds.save(own, stale)
     (own / "rounds" / "000001" / "pictures").mkdir()
     (tmp_path / "model.pt").write_bytes(b"of the first")
@@ -220,9 +220,14 @@ def test_what_another_process_decided_is_taken_over(tmp_path):
         told = shared.Adapted(round=4, model=name, sha256=sha256, model_round=3, seen={"edge-1-b.7": 0}, **best)
         shared.write(here.store, "town", told, None)
         assert shared.read(here.store, "town")[0] == told
-        assert command.catch_up(here, told) is None
+        assert command.catch_up(here, told, (said := list[str]()).append) is None
         assert shared.new_shards(told, [path.name for path in site.shards.iterdir()]) == []
-    assert [path.name for path in (own / "rounds" / "000001").iterdir()] == ["round.json"]
+    assert sorted(path.name for path in (own / "rounds" / "000001").iterdir()) == ["report", "round.json"]
+    assert "This round was broken off" in (page := page_of_round(settings))
+    assert "teach nothing" not in page
+    assert "Another process has decided round 4 since" in page
+    assert said[0] == "town: round 1 is given up: another process has decided round 4 since"
+    assert "report/index.html" in said[1]
     assert rounds.latest(own).reason == "another process has decided round 4 since"
     assert (own / rounds.current_model(own)).read_bytes() == b"of the first"
     assert anchor.read(own) == anchor.Anchor((7, 9), 2)
