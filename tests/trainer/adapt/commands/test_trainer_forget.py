@@ -17,6 +17,7 @@ pytest.importorskip("torch", reason="the command needs it")
 
 from edge_app.contract.crop import Crop, Verdict
 from edge_app.contract.envelope import rfc3339
+from edge_app.contract.objects import open_store, sha256_of
 from edge_app.contract.shard import read_shard
 from trainer.adapt import rounds
 from trainer.adapt.commands import command
@@ -100,6 +101,40 @@ def test_an_identity_leaves_no_trace(tmp_path, identity):
     assert sorted(state for _, state, *_ in shards) == ["gone"] * 3 + ["taken"] * 3
     fresh = Town(tmp_path, "another", upload=False)
     assert "5 new crops" in fresh.take_in(), "nothing of the others is lost on the store"
+
+
+def test_from_s3_too(tmp_path, s3_settings, seaweed):
+    """A real S3 server holds no trace afterwards in any object, and what is sent once more goes at the next look."""
+    town, settings = Town(tmp_path), s3_settings()
+    paths, store = sorted(town.shards.glob("*.tar")), open_store(settings)
+    content = {**yaml.safe_load(town.file.read_text()), "store": settings.model_dump(mode="json", exclude_none=True)}
+    town.file.write_text(yaml.safe_dump({**content, "watch": {"lease_s": 60}}))
+    town.settings = load(town.file)
+
+    def send() -> None:
+        for path in paths:
+            store.put(f"town/crops/edge-1/{path.name}", path, sha256_of(path))
+
+    def traces() -> list[str]:
+        found = []
+        for stored in store.list("town/"):
+            store.get(stored.name, tmp_path / "object")
+            content = (tmp_path / "object").read_bytes()
+            found += [stored.name] * any(one in content for one in (name(11).encode(), picture(1100)[20:]))
+        return found
+
+    send()
+    assert len(traces()) == 2
+    receipt = town.forget("--identity", name(11))
+    assert (receipt["crops"], receipt["shards"], receipt["shards_on_the_store"]) == (4, 3, 3)
+    assert traces() == []
+    assert not [
+        path for path in town.settings.folder.rglob("*") if path.is_file() and name(11).encode() in path.read_bytes()
+    ]
+    send()
+    assert "0 shards are past their days and gone, 3 from the store" in town.take_in()
+    assert traces() == []
+    assert len(store.list("town/crops/")) == 3, "the others, each under one name"
 
 
 def test_what_a_camera_saw_in_a_time(tmp_path):
