@@ -83,6 +83,11 @@ def lines_of(result: Ingested) -> list[str]:
         f"controls; not used: {result.again} there already, {result.same} the same picture, {result.near} nearly the "
         f"same, {result.bad} no picture"
     ]
+    if result.unlike:
+        lines.append(
+            f"{result.unlike} crops are of another passage under a name that was there already, and not used: do two "
+            "nodes have one name, or was one set up anew with its old boot?"
+        )
     if result.expired or result.deleted:
         lines.append(f"{len(result.expired)} shards are past their days and gone, {result.deleted} from the store")
     if result.forgotten:

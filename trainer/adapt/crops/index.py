@@ -41,6 +41,9 @@ CREATE TABLE reservoir (crop INTEGER PRIMARY KEY REFERENCES crops(id) ON DELETE 
 """
 
 
+OfPassage = tuple[str, str, float, float]  # camera, class, entered and left: one for all crops of a passage
+
+
 class Row(NamedTuple):
     """One crop, as it is inserted."""
 
@@ -58,6 +61,10 @@ class Row(NamedTuple):
     hash: bytes  # (8,) of `near.picture_hash`
     version: str | None  # of the embedding
     embedding: bytes | None  # (D,) float16
+
+    @property
+    def of_passage(self) -> OfPassage:
+        return self.camera, self.class_name, self.entered_s, self.left_s
 
 
 class About(NamedTuple):
@@ -132,6 +139,11 @@ class Index:
     def hashes(self, passage: str) -> list[bytes]:
         """Of the crops of a passage that are used."""
         return [one for (one,) in self._rows("SELECT hash FROM crops WHERE passage = ? AND use = 'yes'", [passage])]
+
+    def passages_named(self, names: Sequence[str]) -> dict[str, OfPassage]:
+        """Those of these passages that are there."""
+        columns = "passage, camera, class, entered_s, left_s"
+        return {name: (camera, kind, *times) for name, camera, kind, *times in self._where("passage", names, columns)}
 
     def take(self, name: str, rows: Iterable[Row], now_s: float) -> None:
         """A shard and its new crops, in one transaction."""
@@ -247,13 +259,13 @@ class Index:
         return self._rows("SELECT name, reason FROM shards WHERE state = 'aside' ORDER BY id")
 
     def _which(self, column: str, values: Sequence[Any], wanted: str = "") -> Iterator[Any]:
+        return (value for (value,) in self._where(column, values, wanted or column))
+
+    def _where(self, column: str, values: Sequence[Any], wanted: str) -> Iterator[tuple[Any, ...]]:
         for first in range(0, len(values), AT_ONCE):
             some = values[first : first + AT_ONCE]
             marks = ",".join("?" * len(some))
-            yield from (
-                value
-                for (value,) in self._rows(f"SELECT {wanted or column} FROM crops WHERE {column} IN ({marks})", some)
-            )
+            yield from self._rows(f"SELECT {wanted} FROM crops WHERE {column} IN ({marks})", some)
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._told(), closing(self.base.execute(query, values)) as cursor:

@@ -48,6 +48,7 @@ class Ingested:
     new: int = 0  # crops that are used
     controls: int = 0  # of the new ones, to judge by
     again: int = 0  # crops that were there already
+    unlike: int = 0  # crops of another passage under a name that was there already: two nodes or cameras of one name
     same: int = 0  # pictures that were there already, under another key
     near: int = 0  # crops nearly identical to another of their passage
     bad: int = 0  # no readable picture
@@ -194,8 +195,9 @@ def _rows(path: Path, settings: SiteSettings, index: Index) -> tuple[list[Row], 
                 f"shard {path.name}: a crop of {record.site}/{record.node}, expected {settings.site}/{node}"
             )
         about.append(_row(crop))
-    again = index.known([row.key for row in about])
-    rows = [row for row in about if row.key not in again]
+    alike = _one_passage_a_name(about, index)
+    again = index.known([row.key for row in alike])
+    rows = [row for row in alike if row.key not in again]
     seen = index.pictures([row.picture for row in rows])
     uses: dict[str, str] = {}
     for row in rows:
@@ -206,7 +208,8 @@ def _rows(path: Path, settings: SiteSettings, index: Index) -> tuple[list[Row], 
     rows = [row._replace(use=uses[row.key]) for row in rows]
     counts = {use: sum(row.use == use for row in rows) for use in ("same", "near", "bad")}
     used = [row for row in rows if row.use == "yes"]
-    return rows, {"new": len(used), "controls": sum(row.control for row in used), "again": total - len(rows), **counts}
+    counts |= {"again": len(alike) - len(rows), "unlike": total - len(alike)}
+    return rows, {"new": len(used), "controls": sum(row.control for row in used), **counts}
 
 
 def _row(crop: Crop) -> Row:
@@ -227,6 +230,13 @@ def _row(crop: Crop) -> Row:
         version=record.embedding_version if crop.embedding is not None else None,
         embedding=None if crop.embedding is None else crop.embedding.tobytes(),
     )
+
+
+def _one_passage_a_name(rows: list[Row], index: Index) -> list[Row]:
+    """Those that are of the passage that had their name first. One passage has one camera, class and times; joined with
+    another, its track would be a must-link of two vehicles."""
+    first = index.passages_named([row.passage for row in rows])
+    return [row for row in rows if first.setdefault(row.passage, row.of_passage) == row.of_passage]
 
 
 def _mark_near(rows: list[Row], uses: dict[str, str], bits: int, index: Index) -> None:

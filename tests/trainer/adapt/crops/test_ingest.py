@@ -13,6 +13,7 @@ from tiny_site import NOON_S, Site, crop, dying, picture
 from edge_app.contract.errors import ObjectStoreAwayError
 from edge_app.contract.objects import open_store, sha256_of
 from edge_app.contract.shard import ShardName, write_shard
+from trainer.adapt.commands.command import lines_of
 from trainer.adapt.crops import index as index_module
 from trainer.adapt.crops.index import Index
 from trainer.adapt.crops.ingest import own_folder
@@ -123,6 +124,22 @@ def test_pictures_that_are_nearly_the_same_are_one_the_best(tmp_path):
     uses = dict(index._rows("SELECT key, use FROM crops"))
     index.close()
     assert [uses[crop(1, number).record.key] for number in range(4)] == ["near", "yes", "yes", "near"]
+
+
+def test_two_passages_of_one_name_are_not_joined(tmp_path):
+    """The first one has the name, in the same shard and in later ones; crops of the second are counted and said."""
+    site, other = Site(tmp_path), {"entered_at_s": NOON_S + 900, "left_at_s": NOON_S + 909}
+    later = {**other, "captured_at_s": NOON_S + 901}
+    site.upload([crop(1), crop(1, 1), crop(1, 2, **later)])
+    site.upload([crop(1, 0, pixels=picture(9), **later), crop(1, 3, **later), crop(1, 4), crop(1, 5, camera="west")])
+    result = site.ingest()
+    assert (result.new, result.again, result.unlike) == (3, 0, 4)
+    assert "4 crops are of another passage under a name that was there already" in "\n".join(lines_of(result))
+    index = Index(site.settings.folder / "index.db")
+    known, passages = index.usable(index.newest())
+    index.close()
+    assert len(passages) == 1
+    assert set(known.left_s) == {NOON_S + 10}
 
 
 def test_a_jpeg_that_no_decoder_reads_is_counted(tmp_path):
