@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
 import threading
 import time
 
@@ -204,21 +202,10 @@ def test_a_disk_without_room_is_a_problem_of_the_node_and_counted(start) -> None
     assert "bytes of the disk are free" in node.collector.problem
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_on_a_full_disk_crops_go_first_and_every_fact_is_written(small_disk) -> None:
     """Facts and crops on one small disk, and somebody else's file that grows until there is no room for crops."""
-    node = Node(small_disk, keep_free_bytes=10_000_000, shard_bytes=200_000, daily_bytes=10**11)
+    disk = small_disk(24)
+    node = Node(disk, keep_free_bytes=10_000_000, shard_bytes=200_000, daily_bytes=10**11)
     tracks = iter(range(1000))
 
     def pass_by(passages: int) -> None:
@@ -229,7 +216,7 @@ def test_on_a_full_disk_crops_go_first_and_every_fact_is_written(small_disk) -> 
         assert node.saver.flush(20.0), node.saver.problem
 
     try:
-        with (small_disk / "other").open("wb") as other:
+        with (disk / "other").open("wb") as other:
             while node.collector.problem is None:
                 pass_by(10)
                 other.write(bytes(300_000))
