@@ -22,6 +22,8 @@ from typing import Any
 import edge_cases
 import edge_tables
 
+from edge_app.contract.whole import whole
+
 Case = tuple[str, Callable[[], dict[str, Any]]]
 GRIDS = (4, 16, 64)
 
@@ -45,9 +47,8 @@ def main() -> None:
         if name not in results:
             print(f"{name} …", flush=True)
             results[name] = measure()
-            partial = arguments.json.with_name(arguments.json.name + ".partial")
-            partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            partial.replace(arguments.json)
+            with whole(arguments.json) as file:
+                file.write((json.dumps(results, indent=1) + "\n").encode())
     edge_tables.show(results)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_app.contract.whole import whole
+
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "integration"), str(TESTS / "benchmarks")]
 
@@ -38,9 +40,8 @@ def main() -> int:
         began_s = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="endurance-") as folder:
             results[name] = {**part(Path(folder)), "seconds": round(time.monotonic() - began_s, 1)}
-        partial = arguments.json.with_name(arguments.json.name + ".partial")
-        partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        partial.replace(arguments.json)
+        with whole(arguments.json) as file:
+            file.write((json.dumps(results, indent=1) + "\n").encode())
     print(json.dumps(results, indent=1))
     return 0 if all(result["good"] for result in results.values()) else 1
 

@@ -21,6 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
+from edge_app.contract.whole import whole  # noqa: E402
 from tests.benchmarks.fault_case import Case  # noqa: E402, the repository's folder must be known first
 
 
@@ -39,9 +40,8 @@ def main() -> int:
         print(
             f"{case.fault:4} {mark:10} {case.title}\n     before: {case.before}\n     now:    {row['now']}", flush=True
         )
-    partial = arguments.json.with_name(arguments.json.name + ".partial")
-    partial.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(arguments.json)
+    with whole(arguments.json) as file:
+        file.write((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
     mended = sum(row["mended"] for row in rows)
     print(f"{mended} of {len(rows)} mended → {arguments.json}")
     return 0 if mended == len(rows) else 1

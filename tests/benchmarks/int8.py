@@ -24,6 +24,8 @@ import int8_device
 import int8_networks
 import int8_tables
 
+from edge_app.contract.whole import whole
+
 Case = tuple[str, Callable[[], dict[str, Any]]]
 PRECISIONS = ("fp32", "fp16", "int8")
 BATCHES = (1, 8, 32)
@@ -48,9 +50,8 @@ def main() -> None:
         if name not in results and name.startswith(arguments.only):
             print(f"{name} …", flush=True)
             results[name] = {**measure(), "load": os.getloadavg()[0]}
-            partial = arguments.json.with_name(arguments.json.name + ".partial")
-            partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            partial.replace(arguments.json)
+            with whole(arguments.json) as file:
+                file.write((json.dumps(results, indent=1) + "\n").encode())
     int8_tables.show(results)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge_app.contract.whole import whole
 from trainer.methods.table import CARDS
 
 Row = dict[str, Any]
@@ -23,9 +23,8 @@ def read(file: Path) -> list[Row]:
 def add(file: Path, row: Row) -> None:
     """Append a row; the file is the old one or the new one, whenever the program is stopped."""
     rows = [*read(file), row]
-    beside = file.with_suffix(".writing")
-    beside.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, file)
+    with whole(file) as written:
+        written.write((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def has(rows: list[Row], wanted: Row) -> bool:
