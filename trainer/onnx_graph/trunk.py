@@ -83,11 +83,11 @@ def read_trunk(content: bytes, where: str, output: str | None = None) -> OnnxTru
         raise DataError(f"{where} has no value {output!r}; its outputs are {[item.name for item in graph.output]}")
     layers: dict[str, nn.Module] = {}
     steps: list[Step] = []
-    names: dict[str, str] = {}  # weights and attributes → layer, so that shared weights stay shared
+    names: dict[str, str] = {}  # operator, weights and attributes → layer, so that shared weights stay shared
     pooled: set[str] = set()
     for node in _needed(producers, output, {*images, *weights}):
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        used = [name for name in node.input if name in weights]
+        used = [id(weights[name]) for name in node.input if name in weights]
         signature = f"{node.op_type} {used} {attributes}" if used else node.output[0]
         if signature not in names:
             names[signature] = _name(node, len(steps))
@@ -120,13 +120,18 @@ POOLING = ("GlobalAveragePool", "ReduceMean")
 
 
 def _constants(graph: Any) -> dict[str, Tensor]:
+    """By name. What an `Identity` calls otherwise, as exporters do with a shared weight, is the same tensor."""
     from onnx import numpy_helper
 
     tensors = {item.name: item for item in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensors[node.output[0]] = node.attribute[0].t
-    return {name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for name, tensor in tensors.items()}
+    found = {name: torch.from_numpy(np.array(numpy_helper.to_array(tensor))) for name, tensor in tensors.items()}
+    for node in graph.node:  # in an order in which they can run
+        if node.op_type == "Identity" and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 def _before_last_pooling(graph: Any, where: str) -> str:

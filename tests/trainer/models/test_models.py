@@ -64,6 +64,28 @@ def test_trunk_computes_what_onnx_runtime_computes(tmp_path):
     assert read_trunk(path.read_bytes(), "small")(images).shape == (5, 6, 8, 4)
 
 
+def test_a_weight_under_a_second_name_is_the_same_weight(tmp_path):
+    """Exporters say `Identity` of a weight that two layers share: known as a constant, trained as one."""
+    from onnx import helper, numpy_helper
+
+    runtime = pytest.importorskip("onnxruntime")
+    weight = np.random.default_rng(0).standard_normal((3, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Identity", ["w"], ["w2"]),
+        helper.make_node("Identity", ["w2"], ["w3"]),
+        helper.make_node("Conv", ["image", "w"], ["once"]),
+        helper.make_node("Conv", ["once", "w3"], ["twice"]),
+    ]
+    image, twice = (helper.make_tensor_value_info(name, 1, ["n", 3, 4, 4]) for name in ("image", "twice"))
+    graph = helper.make_graph(nodes, "g", [image], [twice], [numpy_helper.from_array(weight, "w")])
+    opsets = [helper.make_opsetid("", 17)]
+    content = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    trunk, images = read_trunk(content, "shared", ""), torch.randn(2, 3, 4, 4)
+    expected = runtime.InferenceSession(content).run(None, {"image": images.numpy()})[0]
+    np.testing.assert_allclose(trunk(images).detach().numpy(), expected, atol=1e-5)
+    assert len(list(trunk.parameters())) == 1
+
+
 def test_unfolding_and_calibrating_change_no_value_and_give_batch_norm_back(tmp_path):
     content = small_onnx(tmp_path / "small.onnx").read_bytes()
     images = torch.randn(32, 3, 16, 8) * 2 + 1
