@@ -153,6 +153,8 @@ def row(candidate: Candidate) -> dict[str, Any]:
         "cosine_median": float(np.median(found.cosines)),
         "mAP": found.mAP,
         "loss": None if found.mAP is None or found.mAP_float is None else found.mAP_float - found.mAP,
+        "R1": found.R1,
+        "R1_loss": None if found.R1 is None or found.R1_float is None else found.R1_float - found.R1,
         "threshold_shift": found.threshold_shift,
         "int8_layers": len(quantized_layers(candidate.model)),
         "missed": failures(candidate.gates),
