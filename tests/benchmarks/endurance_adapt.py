@@ -5,7 +5,8 @@
 A tiny site, from shards on a store to a signed bundle. Each time a process adapts it and kills itself at a line drawn
 at random from all that an undisturbed one goes through in the files that hold what must not be lost; the next goes on,
 and the ninth is left alone. Decision, weights to the last bit, reservoir, files, and what is told to others must be
-those of the undisturbed one. The gate finds every model better, so that each round goes through all stages.
+those of the undisturbed one. The gate finds every model better, so that each round goes through all stages. Begun
+again, it goes on from what F says of the rounds before.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ sys.path[:0] = [str(TESTS / name) for name in ("trainer/adapt/stages", "trainer/
 from test_adapt import result, tiny, vehicles  # noqa: E402
 from tiny_site import NOON_S, dying, lines_of, publish  # noqa: E402
 
+from edge_app.contract.whole import whole  # noqa: E402
 from trainer.adapt import rounds  # noqa: E402
 from trainer.adapt.commands import command  # noqa: E402
 from trainer.adapt.settings import SiteSettings  # noqa: E402
@@ -74,16 +76,17 @@ def stage_of(settings: SiteSettings) -> str:
     return one.decision or next((name for name in STAGES if name not in one.done), "decide")
 
 
-def endure(kills: int, root: Path, seed: int) -> Iterator[dict[str, Any]]:
-    """All that is known after each round."""
-    chance, deaths, runs, unequal = random.Random(seed), Counter[str](), 0, list[int]()
-    begin_s = time.monotonic()
-    whole = Trial(root / "whole")
-    lines = lines_of(whole.once, MODULES)
-    expected = whole.outcome
-    assert expected[0][0] == "accepted", whole.said.read_text(encoding="utf-8")
+def endure(kills: int, root: Path, seed: int, before: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that is known after each round; `before` is what was known when it was broken off."""
+    deaths, runs, unequal = Counter[str](before.get("in", {})), before.get("rounds", 0), list(before.get("unequal", ()))
+    begin_s = time.monotonic() - before.get("seconds", 0.0)
+    undisturbed = Trial(root / "whole")
+    lines = lines_of(undisturbed.once, MODULES)
+    expected = undisturbed.outcome
+    assert expected[0][0] == "accepted", undisturbed.said.read_text(encoding="utf-8")
     while deaths.total() < kills:
         runs += 1
+        chance = random.Random(f"{seed} {runs}")
         trial = Trial(root / f"{runs}")
         for _ in range(MOST_DEATHS):
             if not trial.adapt(chance.randrange(1, lines)):
@@ -105,12 +108,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
+    before = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json and chosen.json.exists() else {}
     publish()
     with tempfile.TemporaryDirectory() as folder:
-        for found in endure(chosen.kills, Path(folder), chosen.seed):
+        for found in endure(chosen.kills, Path(folder), chosen.seed, before):
             print(found, flush=True)
             if chosen.json:
-                chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                with whole(chosen.json) as file:
+                    file.write((json.dumps(found, indent=1) + "\n").encode())
     if found["unequal"]:
         sys.exit(f"rounds {found['unequal']} ended otherwise than the undisturbed one")
 

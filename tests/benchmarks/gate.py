@@ -41,6 +41,7 @@ from gate_world import (  # noqa: E402
 from sly_models import half_trained, sly, with_clock  # noqa: E402
 from worn_models import Worn, shipped, wearing  # noqa: E402
 
+from edge_app.contract.whole import whole  # noqa: E402
 from trainer.adapt.gate.lift import comparisons  # noqa: E402
 from trainer.adapt.gate.verdict import GateSettings  # noqa: E402
 
@@ -160,7 +161,7 @@ def drawn(seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="rows are kept here; what is there is not measured again")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10, 20)), help="of the better model")
     parser.add_argument("--adversary-seeds", type=int, nargs="*", default=[10, 11])
     parser.add_argument("--sly-seeds", type=int, nargs="*", default=[10, 11], help="of five more adversaries")
@@ -171,17 +172,26 @@ def main() -> None:
         drawn(101)
         return
     begun = time.process_time()
-    rows = [one for seed in arguments.adversary_seeds for one in ten(seed)]
-    rows += [one for seed in arguments.sly_seeds for one in five(seed)]
-    rows += [one for seed in arguments.worn_seeds for one in worn(seed)]
-    rows += [one for seed in arguments.seeds for one in better(seed)]
-    passed = sum(one["decision"] == "publish" for one in rows if one["model"] == "truly better")
-    print(
-        f"truly better: published in {passed} of {len(arguments.seeds)} seeds; {time.process_time() - begun:.0f} s CPU"
-    )
-    if arguments.json:
-        text = json.dumps({"settings": SETTINGS.model_dump(), "rows": rows}, indent=1) + "\n"
-        arguments.json.write_text(text, encoding="utf-8")
+    found = measured(arguments)
+    passed = [one["decision"] == "publish" for one in found if one["model"] == "truly better"]
+    print(f"truly better: published in {sum(passed)} of {len(passed)} seeds; {time.process_time() - begun:.0f} s CPU")
+
+
+def measured(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """All rows that were asked for, and those that the file has; it is written after every part."""
+    parts = ((ten, arguments.adversary_seeds), (five, arguments.sly_seeds), (worn, arguments.worn_seeds))
+    file, results = arguments.json, {"settings": SETTINGS.model_dump(), "parts": []}
+    if file and file.exists() and (before := json.loads(file.read_text()))["settings"] == results["settings"]:
+        results = before
+    for measure, seeds in (*parts, (better, arguments.seeds)):
+        for seed in seeds:
+            if any((one["kind"], one["seed"]) == (measure.__name__, seed) for one in results["parts"]):
+                continue
+            results["parts"].append({"kind": measure.__name__, "seed": seed, "rows": measure(seed)})
+            if file:
+                with whole(file) as written:
+                    written.write((json.dumps(results, indent=1) + "\n").encode())
+    return [row for part in results["parts"] for row in part["rows"]]
 
 
 if __name__ == "__main__":

@@ -32,16 +32,16 @@ def shipped(of: Scene) -> dict[str, np.ndarray]:
         "INT8": in_int8(of, of.adapted, of.judged),
         "INT8, calibrated on a sixteenth of the range": in_int8(of, of.adapted, of.judged, NARROW),
     }
-    return rows | {"weights of three values": matrix(whole(of.adapted, np.abs(of.adapted).max(), 1))(of.judged)}
+    return rows | {"weights of three values": matrix(rounded(of.adapted, np.abs(of.adapted).max(), 1))(of.judged)}
 
 
 def in_int8(of: Scene, weights: np.ndarray, here: Passages, share: float = 1.0) -> np.ndarray:
     """Weights with a scale a channel, pictures with one scale: their range in training, or a share of it."""
     largest = share * float(np.quantile(np.abs(of.training.pictures), 0.9999))
-    return unit(whole(here.pictures, largest) @ whole(weights, np.abs(weights).max(0)))
+    return unit(rounded(here.pictures, largest) @ rounded(weights, np.abs(weights).max(0)))
 
 
-def whole(values: np.ndarray, largest: np.ndarray | float, steps: int = STEPS) -> np.ndarray:
+def rounded(values: np.ndarray, largest: np.ndarray | float, steps: int = STEPS) -> np.ndarray:
     """Rounded to so many steps below the largest, and cut there."""
     scale = largest / steps
     return np.clip(np.round(values / scale), -steps, steps) * scale
