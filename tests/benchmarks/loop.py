@@ -22,7 +22,7 @@ from edge_app.contract.whole import whole
 from edge_app.demo.loop_report import gained_share
 from edge_app.demo.score import Share
 
-JUDGED = (75, 76, 77, 78)
+JUDGED = (76, 77, 78, 79)
 LEAST_PAIRS, GAIN, BELOW_CEILING = 200, 0.5, 0.03
 EMBEDDERS = ("before", "after", "labelled")
 
