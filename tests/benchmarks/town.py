@@ -120,7 +120,8 @@ def show_lift(controls: list[Control], vehicles: dict[str, int], ways: list[Way]
         ("it is in both", inside & beside),
         ("it is in none", ~inside & ~beside),
     ):
-        print(f"  {said}: {group.mean():.3f} of them, H {old[group].mean():.3f} → {new[group].mean():.3f}")
+        if group.any():
+            print(f"  {said}: {group.mean():.3f} of them, H {old[group].mean():.3f} → {new[group].mean():.3f}")
 
 
 def clock(controls: list[Control]) -> list[Track]:
