@@ -185,7 +185,9 @@ def demo(
     loop: Annotated[bool, typer.Option("--loop", help="Crops up, training without labels, a better model down.")] = (
         False
     ),
-    learn: Annotated[float, typer.Option(min=1.0, help="With --loop: seconds whose crops are learned from.")] = 1800.0,
+    learn: Annotated[
+        float, typer.Option(min=1.0, help="With --loop: seconds of each of two sessions that make the crops.")
+    ] = 1800.0,
 ) -> None:
     """Four simulated cameras, a broker, this application and an independent MQTT subscriber, scored at the end."""
     from edge_app.demo.play import Play

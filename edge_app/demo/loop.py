@@ -1,6 +1,6 @@
 """The loop in one command: a site that starts with a generic embedder learns from its own crops, without a label.
 
-    collect   the node runs with the generic embedder; its crops go to the store
+    collect   the node runs with the generic embedder, in two sessions; its crops go to the store
     adapt     the trainer takes them in, learns from them, judges itself and signs a bundle; or keeps what there was
     judge     the node runs on traffic that made no crops: as it began, with the bundle, and with the demo's own
               embedder, which was trained with labels; a subscriber receives the matches, which the truth then scores
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -40,7 +41,7 @@ from edge_app.demo.loop_sites import (
     FPS,
     GENERIC,
     GENERIC_SIMILARITY,
-    OTHER_TRAFFIC,
+    SESSIONS,
     Embedder,
     Folders,
     adapted,
@@ -48,6 +49,7 @@ from edge_app.demo.loop_sites import (
     collecting,
     labelled,
     node,
+    sessions,
 )
 from edge_app.demo.play import Play
 from edge_app.demo.watch import address_text
@@ -59,8 +61,9 @@ DEMO_SIZE = ("minimum_exits", "minimum_units", "unit_s")  # what a site of half 
 
 
 def run_loop(play: Play, learn_s: float, out: Path | None, headless: bool) -> dict[str, Any]:
-    """Once around; returns what `summary.json` holds. `play` is what is judged; `learn_s` seconds of the same site,
-    drawn from another seed, make the crops. Raises `EdgeError` where a process fails; a gate that refuses is none."""
+    """Once around; returns what `summary.json` holds. `play` is what is judged; sessions of `learn_s` seconds of the
+    same site, drawn from other seeds, make the crops. Raises `EdgeError` where a process fails; a gate that refuses is
+    none."""
     _need_a_trainer()
     configure(LogSettings(level="ERROR"))  # the terminal belongs to the story
     if out is not None:
@@ -71,9 +74,8 @@ def run_loop(play: Play, learn_s: float, out: Path | None, headless: bool) -> di
         folders.make()
         began = _Clocks()
         play = replace(play, fps=FPS)
-        learning = replace(play, seed=play.seed + OTHER_TRAFFIC, seconds=learn_s)
-        report.opening(play, learn_s)
-        uploaded = report.stage("collect", lambda: collect(learning, folders))
+        report.opening(play, SESSIONS, learn_s)
+        uploaded = report.stage("collect", lambda: collect(sessions(play, learn_s), folders))
         loop = report.stage("adapt", lambda: adapt(play, folders, report.trainer_says))
         judged = judge_all(play, loop, folders, report)
         summary = report.end(play, uploaded, loop, judged, began.spent())
@@ -82,11 +84,17 @@ def run_loop(play: Play, learn_s: float, out: Path | None, headless: bool) -> di
     return summary
 
 
-def collect(play: Play, folders: Folders) -> Uploaded:
-    """The node with the generic embedder, until its traffic is over and its crops are at the store."""
-    config = str(collecting(play, folders))
-    _run([sys.executable, "-m", "edge_app", "run", "--config", config])
-    _run([sys.executable, "-m", "edge_app", "upload", "--config", config, "--now"])
+def collect(plays: Sequence[Play], folders: Folders) -> Uploaded:
+    """The node with the generic embedder, until its traffic is over and its crops are at the store; one session beside
+    the other, since each is work for one core."""
+    configs = [str(collecting(play, folders)) for play in plays]
+    with ThreadPoolExecutor(len(configs)) as beside:
+        for done in [
+            beside.submit(_run, [sys.executable, "-m", "edge_app", "run", "--config", one]) for one in configs
+        ]:
+            done.result()
+    for config in configs:
+        _run([sys.executable, "-m", "edge_app", "upload", "--config", config, "--now"])
     shards = sorted(folders.store.rglob("*.tar"))
     passages = [crop.record.passage for shard in shards for crop in read_shard(shard)]
     return Uploaded(len(shards), len(passages), len(set(passages)), sum(shard.stat().st_size for shard in shards))

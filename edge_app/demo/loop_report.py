@@ -94,10 +94,10 @@ class Report:
     def __init__(self, headless: bool) -> None:
         self._console = Console(highlight=False, force_terminal=False if headless else None)
 
-    def opening(self, play: Play, learn_s: float) -> None:
+    def opening(self, play: Play, sessions: int, learn_s: float) -> None:
         self._say(
             f"[bold]Crosslane: a site that learns from its own crops[/]  town, seed {play.seed}, "
-            f"{learn_s:g} s of traffic to learn from, {play.seconds:g} s of other traffic to judge by"
+            f"{sessions} × {learn_s:g} s of traffic to learn from, {play.seconds:g} s of other traffic to judge by"
         )
 
     def stage(self, name: str, work: Callable[[], Found]) -> Found:

@@ -6,6 +6,7 @@ neither the other's.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ GENERIC = MODELS / "generic_embedder.onnx"
 LABELLED = MODELS / "demo_embedder.onnx"
 HOUR_S = 3600.0
 FPS = 5.0  # of every camera: half of what the demo's have, so that half an hour is played in minutes
-OTHER_TRAFFIC = 1000  # more than the judged seed is the seed of the traffic that makes the crops
+SESSIONS = 2  # of traffic that makes crops, in hours of their own
+OTHER_TRAFFIC = 1000  # more than the judged seed, once for each session, is the seed of that traffic
 # Between tracklets of the seeds 60 and 61, as `play.SIMILARITY` was measured on 31 to 33: of the generic embedder, and
 # of one that was adapted from it to the crops of seed 1060.
 GENERIC_SIMILARITY = {"genuine_mean": 0.94, "genuine_std": 0.09, "impostor_mean": 0.33, "impostor_std": 0.38}
@@ -61,14 +63,23 @@ class Embedder:
     key: Path | None = None  # of the maker, where it is a bundle
 
 
+def sessions(play: Play, seconds: float) -> list[Play]:
+    """The traffic that makes crops, each session from the begin of an hour of its own: the town plays its last hours,
+    because crops are kept for days, and a town of 2023 has none left."""
+    last_s, apart_s = (time.time() - seconds) // HOUR_S * HOUR_S, math.ceil(seconds / HOUR_S) * HOUR_S
+    return [
+        replace(play, seed=play.seed + (1 + number) * OTHER_TRAFFIC, seconds=seconds, start_s=last_s - number * apart_s)
+        for number in range(SESSIONS)
+    ]
+
+
 def collecting(play: Play, folders: Folders) -> Path:
-    """The node's file while it collects: the generic embedder, and crops that go up. The town plays its last hours:
-    crops are kept for days, and a town of 2023 has none left."""
-    today = replace(play, start_s=(time.time() - play.seconds) // HOUR_S * HOUR_S)
-    raw = node(today, folders.node / "collecting.db", Embedder("before", GENERIC, GENERIC_SIMILARITY))
-    raw["collection"] = {"enabled": True, "folder": str(folders.node / "spool"), "daily_bytes": 2_000_000_000}
-    raw["upload"] = {"store": {"url": str(folders.store)}, "audit": str(folders.node / "uploads.jsonl")}
-    return _write(folders.node / "collecting.yaml", raw)
+    """The node's file for one session: the generic embedder, and crops that go up."""
+    name = f"collecting-{play.seed}"
+    raw = node(play, folders.node / f"{name}.db", Embedder("before", GENERIC, GENERIC_SIMILARITY))
+    raw["collection"] = {"enabled": True, "folder": str(folders.node / f"{name}-spool"), "daily_bytes": 2_000_000_000}
+    raw["upload"] = {"store": {"url": str(folders.store)}, "audit": str(folders.node / f"{name}-uploads.jsonl")}
+    return _write(folders.node / f"{name}.yaml", raw)
 
 
 def node(play: Play, store: Path, embedder: Embedder, mqtt: dict[str, Any] | None = None) -> dict[str, Any]:

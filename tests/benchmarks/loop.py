@@ -22,7 +22,7 @@ from edge_app.contract.whole import whole
 from edge_app.demo.loop_report import gained_share
 from edge_app.demo.score import Share
 
-JUDGED = (71, 72, 73, 74)
+JUDGED = (76, 77, 78, 79)
 LEAST_PAIRS, GAIN, BELOW_CEILING = 200, 0.5, 0.03
 EMBEDDERS = ("before", "after", "labelled")
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("loop.json"), help="rows are kept here (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(JUDGED))
-    parser.add_argument("--learn", type=float, help="simulated seconds whose crops are learned from")
+    parser.add_argument("--learn", type=float, help="simulated seconds of each of two sessions that make the crops")
     parser.add_argument("--seconds", type=float, help="simulated seconds that are judged")
     parser.add_argument("--out", type=Path, help="keep pictures and summaries of every seed below this folder")
     arguments = parser.parse_args()

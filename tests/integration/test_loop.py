@@ -2,16 +2,15 @@
 
 import json
 import math
-from dataclasses import replace
+import time
 
 import cv2
 import pytest
-import yaml
 
 from edge_app.config import load as load_node
 from edge_app.demo.loop import run_loop
 from edge_app.demo.loop_report import Judged, Loop, Report, Uploaded, gained_share
-from edge_app.demo.loop_sites import Folders, adapted, adapting, collecting, labelled, node
+from edge_app.demo.loop_sites import Folders, adapted, adapting, collecting, labelled, node, sessions
 from edge_app.demo.play import Play
 from edge_app.demo.score import LinkScore, Share
 from trainer.adapt import settings as trainer_settings
@@ -46,11 +45,15 @@ def test_node_and_trainer_read_their_files_and_share_the_store_alone(folders):
     assert ways == [(one.from_camera, one.to_camera, one.transit.min_s, one.transit.max_s) for one in adapts.links]
 
 
-def test_the_traffic_that_is_learned_from_is_of_today_and_whole_hours(folders):
-    address = yaml.safe_load(collecting(replace(PLAY, seconds=1800.0), folders).read_text())["cameras"][0]["source"]
-    start_s = float(address.partition("start=")[2].partition("&")[0])
-    assert start_s % 3600 == 0
-    assert start_s > 1.7e9 + 86400  # not the day on which the demo plays
+def test_what_is_learned_from_is_of_today_and_apart_from_what_is_judged(folders):
+    plays = sessions(PLAY, 1800.0)
+    assert len({PLAY.seed, *(play.seed for play in plays)}) == 3
+    later, earlier = plays
+    assert earlier.start_s + 1800 <= later.start_s <= time.time() - 1800
+    assert all(play.start_s % 3600 == 0 and play.start_s > time.time() - 4 * 3600 for play in plays)
+    sites = [load_node(collecting(play, folders)) for play in plays]
+    assert len({site.store.path for site in sites}) == len({site.collection.folder for site in sites}) == 2
+    assert f"start={later.start_s:.0f}" in sites[0].cameras[0].source
 
 
 def test_a_bundle_comes_with_its_makers_key(folders):
@@ -97,7 +100,7 @@ def test_where_labels_gain_nothing_there_is_no_share_of_it():
 @pytest.mark.timeout(1800)
 def test_once_around_for_real(tmp_path, capsys):
     """So little traffic teaches nothing that is sure; every stage is gone through, and nothing is lost on the way."""
-    run_loop(PLAY, 300.0, tmp_path, headless=True)
+    run_loop(PLAY, 1000.0, tmp_path, headless=True)
     summary, said = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().out
     places = [said.index(f"\n{number}  ") for number in (1, 2, 3, 5)]
     assert places == sorted(places)

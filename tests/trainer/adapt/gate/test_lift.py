@@ -28,7 +28,7 @@ def test_inside_and_just_outside_are_of_one_class_and_equally_many():
     found = comparisons([*exits(-14, 2, 9, 12, 20, 21, 35), *others], [WAY], 3600.0)
     (one,) = found.found
     assert (one.exit, one.unit, one.inside) == (0, 0, (4, 5))  # those after 12 and 20 seconds
-    assert one.outside == (1, 6)  # as far in time: 14 seconds before, and 21 after
+    assert one.outside == ((1, 6), (3, 7))  # then, of who is left; as far in time: 14 seconds before, and 21 after
     assert (found.exits, found.nobody, found.no_placebo) == (1, 0, 0)
 
 
@@ -46,9 +46,34 @@ def test_whoever_may_have_come_from_there_is_no_placebo():
     """A two-way street: who left b fifteen seconds before x entered a may be x itself."""
     controls = exits(15, -15, 30)  # as far in time: the one before
     (one,) = comparisons(controls, [WAY], 3600.0).found
-    assert one.outside == (2,)
+    assert one.outside == ((2,), (3,))
     (one, *_) = comparisons(controls, [WAY, Way("b", "a", 10.0, 20.0)], 3600.0).found
-    assert (one.exit, one.outside) == (0, (3,))
+    assert (one.exit, one.outside) == (0, ((3,),))
+
+
+@pytest.mark.parametrize(
+    ("waits", "sets"),
+    [
+        ((15, -15), 1),
+        ((15, -15, 30), 2),
+        ((15, -15, 100), 1),  # too far
+        ((15, -15, 5, 4, 30, 3), 4),
+        ((12, 18, -12, -18, 5), 1),  # one is not as many as two
+        ((12, 18, -12, -18, 5, 26), 2),
+    ],
+)
+def test_who_is_left_beside_makes_further_placebos(waits, sets):
+    (one,) = comparisons(exits(*waits), [WAY], 3600.0).found
+    assert len(one.outside) == sets
+    members = [number for placebo in one.outside for number in placebo]
+    assert len(set(members)) == len(members) == sets * len(one.inside)
+    assert not set(members) & set(one.inside)
+
+
+def test_a_comparison_is_the_mean_over_its_placebos():
+    compared = comparisons(exits(15, -15, 5, 4, 3), [WAY], 3600.0)
+    rows = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0.8, 0.6], [1, 0], [0, 1]], np.float32)
+    assert wins(compared, [Track("a", 0.0, 1.0, row[None]) for row in rows]) == [(1 + 0.5 + 0 + 1) / 4]
 
 
 def test_a_win_a_loss_and_a_tie():
