@@ -51,6 +51,7 @@ try_in() {
     # shellcheck disable=SC2016
     unshare --mount --pid --fork --kill-child --uts bash -euc '
         bare="$1"; shift
+        mount --bind "$bare" "$bare" # else what runs there cannot make a mount namespace of its own
         mount -t proc proc "$bare/proc"
         mount --rbind /dev "$bare/dev"
         exec chroot "$bare" "$@"' bash "$bare" env -i "${carried[@]}" "$@"
@@ -61,6 +62,7 @@ for name in "${only[@]}"; do
     bare="$work/$name"
     cp -a -- "$base" "$bare"
     cp -L /etc/resolv.conf "$bare/etc/resolv.conf"
+    echo "127.0.0.1 localhost" >"$bare/etc/hosts" # debootstrap leaves it to whoever installs
     [[ -z "${SSL_CERT_FILE:-}" ]] || cp -L -- "$SSL_CERT_FILE" "$bare/root/certificates.pem"
     git clone --quiet --no-local -- "$PWD" "$bare/root/crosslane"
     [[ "$name" == test ]] || set -- --headless "$@"

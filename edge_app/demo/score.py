@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_app.associate.facts import Fact, standing_matches
 from edge_app.simulation.detections import best_overlap
 from edge_app.simulation.traffic import Passage, TrueLink
 from edge_app.simulation.world import World
@@ -99,22 +98,6 @@ def passage_of(world: World, tracklet: Tracklet) -> Passage | None:
 def passages_of(world: World, tracklets: Iterable[Tracklet]) -> dict[str, Passage | None]:
     """Tracklet id → the true passage it shows."""
     return {tracklet.id: passage_of(world, tracklet) for tracklet in tracklets}
-
-
-def attribute(world: World, tracklets: Iterable[Tracklet]) -> dict[str, int | None]:
-    """Tracklet id → vehicle id, None for a tracklet of nothing."""
-    passages = passages_of(world, tracklets)
-    return {track: None if passage is None else passage.vehicle for track, passage in passages.items()}
-
-
-def score_links(
-    world: World, tracklets: Sequence[Tracklet], facts: Iterable[Fact], span_s: tuple[float, float] | None = None
-) -> Score:
-    """Score the facts of a run. `span_s` is the observed time, the whole world's when None."""
-    matches = standing_matches(facts)
-    pairs = [(match.from_.track, match.to.track) for match in matches]
-    delays = [match.decision_delay_s for match in matches]
-    return score_pairs(world, passages_of(world, tracklets), pairs, delays, span_s)
 
 
 def score_pairs(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MOST_REDIRECTS = 5
 _LONGEST_ANSWER = 65536  # bytes
+_QUESTIONS = ("OPTIONS", "DESCRIBE")  # a library's first two, in its order; the answer to either may lead on
 _PORTS = {"rtsp": 554, "rtsps": 322}
 _STATUS = re.compile(rb"^RTSP/1\.\d 3\d\d\b")
 _LOCATION = re.compile(rb"^location:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -23,13 +24,13 @@ _LOCATION = re.compile(rb"^location:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 def refuse_endless_redirects(settings: CameraSettings) -> None:
     """Raises SourceRefusedError when the camera leads from address to address, SourceError when nobody answers.
 
-    Asks without user name and password, as a library's first question does. Whatever else there is to say about the
+    Asks without user name and password, as a library's first questions do. Whatever else there is to say about the
     camera is left to the library that opens it.
     """
     address = settings.source
     for _ in range(_MOST_REDIRECTS + 1):
         try:
-            led_to = _location(_answer(address, settings.open_timeout_s))
+            led_to = _leads_to(address, settings.open_timeout_s)
         except TimeoutError:
             raise settings.failure(f"cannot be opened: no answer within {settings.open_timeout_s:g} s") from None
         except (OSError, ValueError):
@@ -40,14 +41,8 @@ def refuse_endless_redirects(settings: CameraSettings) -> None:
     raise settings.refusal(f"the camera redirects more than {_MOST_REDIRECTS} times; check the address in `source`")
 
 
-def _location(answer: bytes) -> str | None:
-    """Where a redirect leads; None when the answer is none."""
-    found = _LOCATION.search(answer) if _STATUS.match(answer) else None
-    return found.group(1).decode("ascii", "replace") if found else None
-
-
-def _answer(address: str, timeout_s: float) -> bytes:
-    """The head of the answer to DESCRIBE. Raises OSError; ValueError for what is no RTSP address."""
+def _leads_to(address: str, timeout_s: float) -> str | None:
+    """Where the camera leads from here; None when it does not. Raises OSError; ValueError for no RTSP address."""
     parts = urlsplit(address)
     if parts.scheme.lower() not in _PORTS or not parts.hostname:
         raise ValueError(address)
@@ -55,15 +50,25 @@ def _answer(address: str, timeout_s: float) -> bytes:
     port = parts.port or _PORTS[parts.scheme.lower()]
     with socket.create_connection((parts.hostname, port), timeout=timeout_s) as plain:
         connection = _encrypted(plain) if parts.scheme.lower() == "rtsps" else plain
-        connection.sendall(f"DESCRIBE {address} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
-        head = b""
-        while b"\r\n\r\n" not in head and len(head) < _LONGEST_ANSWER:
-            connection.settimeout(max(until_s - time.monotonic(), 1e-3))
-            part = connection.recv(4096)
-            if not part:
-                break
-            head += part
-        return head
+        for sequence, question in enumerate(_QUESTIONS, start=1):
+            asked = f"{question} {address} RTSP/1.0\r\nCSeq: {sequence}\r\nAccept: application/sdp\r\n\r\n"
+            connection.sendall(asked.encode())
+            head = _head(connection, until_s)
+            if _STATUS.match(head) and (found := _LOCATION.search(head)):
+                return found.group(1).decode("ascii", "replace")
+    return None
+
+
+def _head(connection: socket.socket, until_s: float) -> bytes:
+    """The head of the next answer; less when the camera hangs up. Raises OSError."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _LONGEST_ANSWER:
+        connection.settimeout(max(until_s - time.monotonic(), 1e-3))
+        part = connection.recv(4096)
+        if not part:
+            break
+        head += part
+    return head
 
 
 def _encrypted(plain: socket.socket) -> ssl.SSLSocket:

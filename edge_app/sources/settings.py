@@ -172,8 +172,3 @@ def file_path(settings: CameraSettings) -> Path:
         return literal
     meant = Path(unquote(stands)).expanduser()
     return literal if literal.exists() and not meant.exists() else meant  # file:// before a path as it stands
-
-
-def polygons_px(settings: CameraSettings, width_px: int, height_px: int) -> dict[str, list[tuple[float, float]]]:
-    """The zones in pixels of a frame."""
-    return {name: [(x * width_px, y * height_px) for x, y in polygon] for name, polygon in settings.zones.items()}

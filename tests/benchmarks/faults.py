@@ -19,10 +19,10 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
 from edge_app.contract.whole import whole  # noqa: E402
-from tests.benchmarks.fault_case import Case  # noqa: E402, the repository's folder must be known first
+from tests.benchmarks.fault_case import Case  # noqa: E402, both folders must be known first
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
     sudo python tests/benchmarks/installer.py --json FILE [--real]
 
 The tests play one kind of bad release; here are all. `--real`: every release gets what its lock names, by the network.
+Each update goes on from the one before, so a run that was stopped begins anew; its rows so far are in the file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "deploy")]
 
 from install_machine import BAD, PACKAGES, Machine, copy_checkout, git, lacking, python_for_everybody, taken  # noqa: E402
 
+from edge_app.contract.whole import whole  # noqa: E402
 from edge_app.demo.play import Play, raw_config  # noqa: E402
 
 
@@ -39,11 +41,14 @@ def main() -> int:
             yaml.safe_dump(raw_config(Play(seconds=7200.0, speed=4.0), Path("/var/lib/crosslane/node.db"), None))
         )
         machine = Machine(folder, python_for_everybody(), None if options.real else PACKAGES)
+        rows: list[dict[str, object]] = []
         try:
-            rows = list(played(machine, site))
+            for one in played(machine, site):
+                rows.append(one)
+                with whole(options.json) as file:
+                    file.write(json.dumps(rows, indent=1).encode() + b"\n")
         finally:
             machine.close()
-    options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row["as_expected"] for row in rows) else 1
 
 

@@ -54,6 +54,9 @@ def lacking():
     tools = [name for name in ("unshare", "nsenter", "git", "runuser", "useradd", "flock") if not shutil.which(name)]
     if tools:
         return f"not installed: {', '.join(tools)}"
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"no mount namespace here: {tried.stderr.strip()}"
     if python_for_everybody() is None:
         return f"no Python {sys.version_info[0]}.{sys.version_info[1]} that another user may run"
     return None
@@ -112,7 +115,9 @@ class Machine:
             "WAIT_S": "60",
             "SETTLE_S": "2",
         }
-        inside = ["nsenter", "--target", str(self._inside), "--mount", "--pid", "bash", "-c", command]
+        # --root: the namespace's own root is the machine's, also where these tests run in a changed one
+        entered = ["nsenter", "--target", str(self._inside), "--mount", "--pid", "--root"]
+        inside = [*entered, "bash", "-c", f"cd /\n{command}"]
         return subprocess.run(
             inside,
             env=env | self._packages | environment,

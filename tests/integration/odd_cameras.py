@@ -20,7 +20,8 @@ REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 454: "Sessio
 
 
 class OddCamera:
-    """`answer` to DESCRIBE: a status as 404, "redirect" (to `leads_to`: itself), "silent", or "stream".
+    """`answer` to DESCRIBE: a status as 404, "redirect" (to `leads_to`: itself), "silent", or "stream"; "redirect at
+    once" leads on as soon as OPTIONS.
 
     A stream is a second of moving picture over and over; after `frames` pictures it falls silent but stays connected
     ("freeze"), or hangs up ("hang up").
@@ -80,7 +81,7 @@ class OddCamera:
             "DESCRIBE": (f"Content-Type: application/sdp\r\nContent-Base: {self.url}/", _SDP),
         }.get(method, ("Session: 1", ""))
         status = "200 OK"
-        if method == "DESCRIBE" and self._answer == "redirect":
+        if method == _LEADS_ON_AT.get(self._answer):
             status, head, body = "302 Moved Temporarily", f"Location: {self.leads_to}", ""
         elif method == "DESCRIBE" and isinstance(self._answer, int):
             status = f"{self._answer} {REASONS[self._answer]}"
@@ -101,6 +102,7 @@ class OddCamera:
             self._stop.wait()
 
 
+_LEADS_ON_AT: dict[int | str, str] = {"redirect": "DESCRIBE", "redirect at once": "OPTIONS"}
 _SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=odd\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
 _SDP += "a=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
 

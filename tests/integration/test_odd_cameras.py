@@ -64,6 +64,7 @@ class Watch:
         (404, "refused: the camera answers, but has no stream of this path"),
         (454, "refused: the camera refuses what it is asked for"),
         ("redirect", "refused: the camera redirects more than 5 times"),
+        ("redirect at once", "refused: the camera redirects more than 5 times"),
     ],
 )
 def test_what_a_camera_refuses_is_named_and_tried_seldom(monkeypatch, answer, words):
@@ -94,8 +95,9 @@ def test_what_time_mends_is_tried_again_within_seconds(answer):
             watch.until(lambda: camera.connections >= before + 3)
 
 
-def test_a_camera_that_leads_to_another_address_is_followed():
-    with OddCamera("stream") as there, OddCamera("redirect") as here:
+@pytest.mark.parametrize("answer", ["redirect", "redirect at once"])
+def test_a_camera_that_leads_to_another_address_is_followed(answer):
+    with OddCamera("stream") as there, OddCamera(answer) as here:
         here.leads_to = there.url
         source = open_source(settings(here))
         assert source.read() is not None

@@ -8,7 +8,7 @@ import pytest
 
 from edge_app.associate.facts import EffectiveLink, End, Match, Revision, standing_matches
 from edge_app.demo.baselines import baseline_global_cosine, ceiling_hungarian
-from edge_app.demo.score import Share, passages_of, score_links, score_pairs, wilson
+from edge_app.demo.score import Share, passages_of, score_pairs, wilson
 from edge_app.simulation.tracklets import simulated_tracklets
 from edge_app.simulation.world import World
 from edge_app.types import Tracklet
@@ -71,12 +71,13 @@ def test_facts_that_were_taken_back_do_not_stand() -> None:
 
 
 def test_the_truth_scores_one_and_one(world: World, tracklets: list[Tracklet]) -> None:
-    score = score_links(world, tracklets, [match(str(i), *pair) for i, pair in enumerate(true_pairs(world, tracklets))])
+    pairs = true_pairs(world, tracklets)
+    score = score_pairs(world, passages_of(world, tracklets), pairs, [1.0] * len(pairs) + [9.0])
     assert score.total.precision.value == 1.0
     assert score.total.seen_recall.value == 1.0
     assert score.total.recall.value > 0.9  # a few passages never became tracklets
     assert score.wrong == ()
-    assert score.decision_delay_p50_s == 1.5
+    assert score.decision_delay_p50_s == 1.0
     assert {row.link for row in score.links} == {f"{link.from_}--{link.to}" for link in world.links}
     assert sum(row.recall.count for row in score.links) == score.total.recall.count
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge_app.demo.score import attribute
+from edge_app.demo.score import passages_of
 from edge_app.simulation.detections import SimulatedDetector, SimulatedEmbedder, intersection_over_union
 from edge_app.simulation.tracklets import simulated_tracklets
 from edge_app.simulation.world import World
@@ -112,7 +112,8 @@ def test_tracklets_come_in_order_of_exit_and_with_the_truth(world: World) -> Non
     exits = [tracklet.exit_time_s for tracklet in tracklets]
     assert exits == sorted(exits)
     assert len({tracklet.id for tracklet in tracklets}) == len(tracklets) == len(vehicles)
-    assert attribute(world, tracklets) == vehicles
+    shown = passages_of(world, tracklets)
+    assert {track: passage.vehicle for track, passage in shown.items() if passage} == vehicles
     again, _ = simulated_tracklets(World("town", seed=7, seconds=120.0))
     assert [t.id for t in again] == [t.id for t in tracklets]
     assert all(np.array_equal(a.embeddings, b.embeddings) for a, b in zip(again, tracklets, strict=True))

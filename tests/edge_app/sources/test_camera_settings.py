@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from edge_app.errors import SourceError
-from edge_app.sources.settings import RECORDING_START, CameraSettings, file_path, polygons_px
+from edge_app.sources.settings import RECORDING_START, CameraSettings, file_path
 
 
 def settings(source="clip.mp4", **more) -> CameraSettings:
@@ -83,12 +83,6 @@ def test_a_recording_begins_where_it_is_told_or_in_the_year_2000():
     assert settings().start_time_s == RECORDING_START.timestamp()
     assert settings(start_time="2026-05-01T12:00:00+02:00").start_time_s == 1777629600.0
     assert settings(start_time=1777629600).start_time_s == 1777629600.0
-
-
-def test_zones_in_pixels_and_paths():
-    camera = settings("file:///clips/a.mp4", zones={"in": [(0, 0), (0.5, 0), (0.5, 1)]})
-    assert polygons_px(camera, 200, 100) == {"in": [(0, 0), (100, 0), (100, 100)]}
-    assert str(file_path(camera)) == "/clips/a.mp4"
 
 
 @pytest.mark.parametrize(
