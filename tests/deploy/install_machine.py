@@ -83,6 +83,7 @@ class Machine:
         """`packages` None: each release gets what its lock names, from the network."""
         self.clone, self._own, self._python = folder / "clone", folder / "own", python
         self._packages = {"PACKAGES": str(packages)} if packages else CERTIFICATES
+        self._longest_s = 200 if packages else 900  # fetching and compiling a release's packages takes its time
         self._own.mkdir()
         setup = OVERLAY.format(own=self._own, packages=sysconfig.get_path("purelib"))
         self._holder = subprocess.Popen(
@@ -123,7 +124,7 @@ class Machine:
             env=env | self._packages | environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=self._longest_s,
             check=False,
             cwd="/",
         )
