@@ -270,8 +270,9 @@ def test_killed_at_every_stage_it_ends_as_it_would_have(tmp_path, deaths):
             dying = Child(root / f"said.{stage}", "adapt", root / "site.yaml", prepare=partial(die_after, stage))
             assert dying.wait() == -9, dying.text()
             (site.objects / "town" / "lock").unlink()  # as a person may who knows that its owner is dead
-        ended = Child(root / "said", "adapt", root / "site.yaml", prepare=publish)
-        assert ended.wait() == 0, ended.text()
+        if name == "whole" or "write" not in deaths:  # all is told then: one more would be the next round
+            ended = Child(root / "said", "adapt", root / "site.yaml", prepare=publish)
+            assert ended.wait() == 0, ended.text()
         results.append(result(settings))
         assert "A better model was learned" in page_of_round(settings)
         assert "data:image/jpeg" in page_of_round(settings)
