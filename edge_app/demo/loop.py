@@ -57,7 +57,7 @@ from edge_app.errors import ConfigurationError, EdgeError
 from edge_app.logs import LogSettings, configure
 
 TRAINER_NEEDS = ("torch", "faiss", "sklearn")
-DEMO_SIZE = ("minimum_exits", "minimum_units", "unit_s")  # what a site of half an hour must have smaller
+DEMO_SIZE = ("minimum_exits", "minimum_units", "unit_s")  # what a site of an hour must have smaller
 
 
 def run_loop(play: Play, learn_s: float, out: Path | None, headless: bool) -> dict[str, Any]:
@@ -87,14 +87,12 @@ def run_loop(play: Play, learn_s: float, out: Path | None, headless: bool) -> di
 def collect(plays: Sequence[Play], folders: Folders) -> Uploaded:
     """The node with the generic embedder, until its traffic is over and its crops are at the store; one session beside
     the other, since each is work for one core."""
+    edge_app = [sys.executable, "-m", "edge_app"]
     configs = [str(collecting(play, folders)) for play in plays]
     with ThreadPoolExecutor(len(configs)) as beside:
-        for done in [
-            beside.submit(_run, [sys.executable, "-m", "edge_app", "run", "--config", one]) for one in configs
-        ]:
-            done.result()
+        list(beside.map(lambda config: _run([*edge_app, "run", "--config", config]), configs))
     for config in configs:
-        _run([sys.executable, "-m", "edge_app", "upload", "--config", config, "--now"])
+        _run([*edge_app, "upload", "--config", config, "--now"])
     shards = sorted(folders.store.rglob("*.tar"))
     passages = [crop.record.passage for shard in shards for crop in read_shard(shard)]
     return Uploaded(len(shards), len(passages), len(set(passages)), sum(shard.stat().st_size for shard in shards))
