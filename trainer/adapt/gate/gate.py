@@ -7,7 +7,7 @@ judged on control passages of whole held-out hours whose tracks never entered tr
     2  target and decoy   K / T ≤ 0.02, and T − K not below the old model's               (edge_app.associate.decoys)
     3  certain impostors  AUC of "first and last third of a track" against "in view at once" ≥ old − 0.005
     4  collapse           effective rank ≥ 0.7 of the old; p99 of the certain impostors' similarity ≤ old + 0.02;
-                          share of variance between camera means ≤ old + 0.01                            (features.py)
+                          share of variance between camera means ≤ old                                  (features.py)
     5  drift              H on the anchor set not below the best accepted model's by more than 0.01  (hearing/anchor.py)
 
 A measure that could not be taken is not judged. Fewer exits or hours than the minimum: the model is neither published
@@ -16,9 +16,8 @@ it. So one that confirms nothing at all is refused by T − K where the model in
 where that does not either. The anchor set grows with the site; until it is large enough drift alone may be not judged,
 which is said.
 
-Reading: for a refresh (INT8, the same model made anew) T − K keeps a tolerance too, or a coin would decide between
-equals. The camera share has one, because what is left of it in a good model is other traffic at other cameras: of the
-demo's town the embedder that was trained with labels has 1.1 % where the generic one has 0.8 %.
+Reading: for a refresh (INT8, the same model made anew) T − K and the camera share keep a tolerance too, or a coin would
+decide between equals.
 """
 
 from __future__ import annotations

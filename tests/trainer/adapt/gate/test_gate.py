@@ -65,7 +65,7 @@ def test_a_better_model_is_published():
         ({"pairs": Certain(BETTER.pairs.genuine - 0.4, BETTER.pairs.impostor)}, "certain impostors"),
         ({"rank": 13.9}, "effective rank"),
         ({"pairs": Certain(BETTER.pairs.genuine, BETTER.pairs.impostor + 0.03)}, "impostor similarity"),
-        ({"camera_share": 0.111}, "camera share"),
+        ({"camera_share": 0.101}, "camera share"),
     ],
 )
 def test_each_bound_refuses_by_name(changes, name):
@@ -77,16 +77,25 @@ def test_each_bound_refuses_by_name(changes, name):
 
 
 def test_on_the_bound_is_allowed():
-    edge = replace(BETTER, decoys=counted(505, 10), rank=14.0, camera_share=0.11)
+    edge = replace(BETTER, decoys=counted(505, 10), rank=14.0, camera_share=0.1)
     assert decided(edge).decision == "publish"
+
+
+def test_the_camera_share_may_rise_where_a_site_allows_it():
+    risen = replace(BETTER, camera_share=0.11)
+    assert decided(risen).reasons == ("camera share",)
+    verdict = decided(risen, camera_rise=0.01)
+    assert verdict.decision == "publish"
+    assert "camera_rise 0.01 instead of 0.0" in verdict.notes
+    assert decided(replace(risen, camera_share=0.111), camera_rise=0.01, purpose="refresh").reasons == ("camera share",)
 
 
 def test_equals_pass_as_a_refresh_not_as_an_adaptation():
     """INT8 loses one match and a hair of everything; as an adaptation even the old model itself is refused."""
     assert decided(measured()).reasons == ("placebo lift",)
-    int8 = measured(0.8, 499, camera_share=0.11)
+    int8 = measured(0.8, 499, camera_share=0.102)
     assert decided(int8, purpose="refresh").decision == "publish"
-    assert set(decided(int8).reasons) == {"placebo lift", "right matches"}
+    assert set(decided(int8).reasons) == {"placebo lift", "right matches", "camera share"}
     assert decided(measured(0.75), purpose="refresh").reasons == ("placebo lift",)
 
 
