@@ -141,16 +141,17 @@ def test_too_few_to_judge_keeps_the_model_and_says_so(tmp_path, monkeypatch):
 
 
 def trained_hours_never_judge(settings, told):
-    """Of four hours some were trained on. Now more are held out: none of those."""
+    """Of four hours some were trained on. Now more are held out: none of those, here and where the store alone says."""
     spans = trained_on.read(settings.folder)
     assert [list(span) for span in spans] == told["trained"] != []
     more = settings.model_copy(update={"keep": settings.keep.model_copy(update={"held_out": 0.99})})
-    said: list[str] = []
-    material = command.dry_run(more, NOON_S, said.append)
     hours = int(sum(end_s - begin_s for begin_s, end_s in spans) / 3600)
-    assert f"{hours} hours would be held out, but were trained on before" in "\n".join(said)
-    rows = [row.split(",") for row in (settings.folder / "rounds" / "000001" / "judged.csv").read_text().splitlines()]
-    assert material.judged_crops == len(rows) - 1, "what judged before judges still, and nothing else"
+    rows = (settings.folder / "rounds" / "000001" / "judged.csv").read_text().splitlines()
+    for folder in (settings.folder, settings.folder.parent / "another workstation"):
+        said: list[str] = []
+        material = command.dry_run(more.model_copy(update={"folder": folder}), NOON_S, said.append)
+        assert f"{hours} hours would be held out, but were trained on before" in "\n".join(said)
+        assert material.judged_crops == len(rows) - 1, "what judged before judges still, and nothing else"
 
 
 def test_a_site_without_crops_keeps_its_model(tmp_path):
