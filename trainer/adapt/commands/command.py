@@ -113,8 +113,8 @@ def dry_run(settings: SiteSettings, now_s: float, say: Say) -> Material:
         take_in(site, now_s, say)
         known, _ = site.index.usable(site.index.newest())
         told, _ = shared.read(site.store, settings.site)
-        spans = trained_on.merged((*trained_on.read(site.own), *told.trained))
-        choice = choose(known, settings.keep, settings.site, spans)
+        trained_on.add(site.own, told.trained)  # kept: `trainer gate` judges by this folder, and asks no store
+        choice = choose(known, settings.keep, settings.site, trained_on.read(site.own))
         about = [site.index.about(known.ids[rows]) for rows in (choice.trained, choice.judged)]
         material, there = Material.of(*about), site.index.facts()
     cameras = ", ".join(f"{name} {count}" for name, count in material.cameras.items()) or "none"

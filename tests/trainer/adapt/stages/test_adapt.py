@@ -23,7 +23,7 @@ from tiny_networks import small_onnx
 from tiny_site import NOON_S, TRAINING, Site, crop, die_after, publish, site_file, without_charts
 
 from trainer.adapt import rounds
-from trainer.adapt.commands import command
+from trainer.adapt.commands import by_hand, command
 from trainer.adapt.crops import trained_on
 from trainer.adapt.crops.index import Index
 from trainer.adapt.hearing import anchor
@@ -149,9 +149,15 @@ def trained_hours_never_judge(settings, told):
     rows = (settings.folder / "rounds" / "000001" / "judged.csv").read_text().splitlines()
     for folder in (settings.folder, settings.folder.parent / "another workstation"):
         said: list[str] = []
-        material = command.dry_run(more.model_copy(update={"folder": folder}), NOON_S, said.append)
+        more = more.model_copy(update={"folder": folder})
+        material = command.dry_run(more, NOON_S, said.append)
         assert f"{hours} hours would be held out, but were trained on before" in "\n".join(said)
         assert material.judged_crops == len(rows) - 1, "what judged before judges still, and nothing else"
+        said.clear()
+        index = Index(folder / "index.db")
+        by_hand.lay_hearing(more, index, folder / "hearing", said.append)
+        index.close()
+        assert f"judged on {len(rows) - 1} crops" in "\n".join(said), "and by hand"
 
 
 def test_a_site_without_crops_keeps_its_model(tmp_path):
