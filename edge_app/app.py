@@ -35,7 +35,7 @@ from edge_app.perception.tracklets import TrackletBuilder, Zone
 from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
 from edge_app.sources.cameras import Cameras, Tick
 from edge_app.sources.clock import SteadyClock
-from edge_app.stopping import close_within, flushed
+from edge_app.stopping import STOP_WITHIN_S, Closing, flushed
 from edge_app.store.parts import Parts
 from edge_app.store.rows import Row, Shed
 from edge_app.store.saver import Saver
@@ -46,8 +46,9 @@ log = logging.getLogger(__name__)
 BROKER_ANSWER_S = 5.0
 FLUSH_S = 10.0
 DISK_S = 60.0  # so long a disk that fails is waited for at the end of all recordings
-# What each part may take to close. With the step under way that is less than `stopping.STOP_WITHIN_S`.
-CROPS_S, SAVE_S, PUBLISHER_S, CAMERAS_S, OTHERS_S = 0.5, 1.0, 2.5, 2.5, 0.5
+CLOSE_WITHIN_S = STOP_WITHIN_S - 0.5  # before it the step under way comes to its end
+# Shares of that time: what waits for somebody else's machine gets more.
+CROPS, STEPS, PUBLISHER, CAMERAS, OTHERS = 0.5, 1.0, 2.5, 2.5, 0.5
 
 
 class Node:
@@ -59,6 +60,7 @@ class Node:
         self._lineage = lineage
         self.meter = Meter()
         self.clock = clock or Clock()
+        self._closing = Closing(CLOSE_WITHIN_S)
         self._exit = ExitStack()
 
     def __enter__(self) -> Node:
@@ -76,7 +78,7 @@ class Node:
         config = self.config
         self.detector, self.embedder, bundle_digest = open_models(config, self.clock)
         self.store = Store(config.store.path, self.clock, self._lineage)
-        opened.callback(close_within, OTHERS_S, "the store", self.store.close)
+        opened.callback(self._closing.expect("the store", OTHERS).leave_behind, self.store.close)
         parts = Parts(self.store.load())
         self.letterhead = Letterhead(
             site=config.site,
@@ -96,7 +98,7 @@ class Node:
         aggregates = Aggregates(config.aggregate, cameras, config.links, parts, goes_on_at_s)
         self.saver = Saver(self.store, config.store, self._gap, self.clock)
         self.saver.start()
-        opened.callback(self.saver.close, OTHERS_S)
+        opened.callback(self._closing.expect("the saver", OTHERS).within, self.saver.close)
         self.collector = self._collect(parts, opened)
         self.pipeline = Pipeline(
             self.perception,
@@ -116,7 +118,7 @@ class Node:
             tick_s=config.ticks.tick_s,
             clock=SteadyClock(self.clock.wall, self.clock.monotonic),
         )
-        opened.callback(close_within, CAMERAS_S, "the cameras", self.cameras.close)
+        opened.callback(self._closing.expect("the cameras", CAMERAS).leave_behind, self.cameras.close)
         self._watch_health(opened)
 
     def _collect(self, parts: Parts, opened: ExitStack) -> Collector | KeepsNothing:
@@ -132,7 +134,7 @@ class Node:
             classes=(config.detector and config.detector.classes) or self.detector.class_names,
             upload=None if config.upload is None else (config.upload, self.clock),
         )
-        opened.callback(collector.close, OTHERS_S)
+        opened.callback(self._closing.expect("the crops", OTHERS).within, collector.close)
         return collector
 
     def _watch_health(self, opened: ExitStack) -> None:
@@ -146,7 +148,7 @@ class Node:
             self.publisher = self._publish(config.mqtt, opened)
         if config.health.prometheus_port is not None:
             self.prometheus = PrometheusEndpoint(config.health, self.health, self.store)
-            opened.callback(close_within, OTHERS_S, "the Prometheus endpoint", self.prometheus.close)
+            opened.callback(self._closing.expect("Prometheus", OTHERS).leave_behind, self.prometheus.close)
         if self._lineage is None:
             heartbeat = Heartbeat(
                 config.health,
@@ -185,7 +187,7 @@ class Node:
         for page in self.letterhead.pages(birth):
             publisher.hold(page)
         publisher.start()
-        opened.callback(close_within, PUBLISHER_S, "the broker's connection", publisher.close)
+        opened.callback(self._closing.expect("the broker's connection", PUBLISHER).leave_behind, publisher.close)
         publisher.await_answer(BROKER_ANSWER_S)
         return publisher
 
@@ -215,8 +217,10 @@ class Node:
         self.health.pace.over()
         if stop.is_set():
             self.pipeline.save()
-            self.collector.settle(CROPS_S)
-            if not self.saver.flush(SAVE_S):
+            last_crops = self._closing.expect("the last crops", CROPS)
+            last_steps = self._closing.expect("the last steps", STEPS)
+            last_crops.within(self.collector.settle)
+            if not last_steps.within(self.saver.flush):
                 log.warning("stopping without the last steps on the disk: %s", self.saver.problem or "it is slow")
         else:
             self._deliver(stop)

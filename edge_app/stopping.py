@@ -16,8 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 STOP_WITHIN_S = 9.0  # systemd's TimeoutStopSec is longer: the stacks below are still written
 HUNG = 70  # a bug's exit code: systemd starts the node again unless it asked for the end itself
@@ -116,20 +118,57 @@ def _next_signal(pipe: int, until_s: float | None) -> int | None:
             return heard[0]
 
 
-def close_within(limit_s: float, what: str, close: Callable[[], object]) -> None:
-    """Close something that may hang: after `limit_s` it is left behind, and said. Raises what `close` raises."""
-    failed: list[BaseException] = []
+class Closing:
+    """One time in which everything that is open must close; it begins with the first part that has its turn.
 
-    def run() -> None:
-        try:
-            close()
-        except BaseException as error:
-            failed.append(error)
+    A part gets, of what is left, its share among the shares that are still to come. So one that hangs costs the others
+    nothing, and what quick ones leave is there for a slow one behind them, which a time of its own would cut off.
+    """
 
-    closer = threading.Thread(target=run, name=f"close {what}", daemon=True)
-    closer.start()
-    closer.join(limit_s)
-    if closer.is_alive():
-        log.warning("%s: not closed within %g s, left behind", what, limit_s)
-    if failed:
-        raise failed[0]
+    def __init__(self, within_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._within_s, self._monotonic = within_s, monotonic
+        self._until_s: float | None = None  # monotonic
+        self._to_come: list[Turn] = []
+
+    def expect(self, what: str, share: float) -> Turn:
+        """A part that is open now; `share` in the unit of the others'."""
+        self._to_come.append(Turn(self, what, share))
+        return self._to_come[-1]
+
+    def limit_s(self, turn: Turn) -> float:
+        """It is this part's turn: how long it may take."""
+        if self._until_s is None:
+            self._until_s = self._monotonic() + self._within_s
+        shares = sum(each.share for each in self._to_come)
+        self._to_come.remove(turn)
+        return max(self._until_s - self._monotonic(), 0.0) * turn.share / shares
+
+
+class Turn:
+    """One part's turn in a `Closing`, taken once."""
+
+    def __init__(self, closing: Closing, what: str, share: float) -> None:
+        self._closing, self._what, self.share = closing, what, share
+
+    def within(self, close: Callable[[float], T]) -> T:
+        """Of a part that keeps to the seconds it is given."""
+        return close(self._closing.limit_s(self))
+
+    def leave_behind(self, close: Callable[[], object]) -> None:
+        """Of a part that may hang: then it is left behind, and said. Raises what `close` raises."""
+        limit_s = self._closing.limit_s(self)
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                close()
+            except BaseException as error:
+                failed.append(error)
+
+        closer = threading.Thread(target=run, name=f"close {self._what}", daemon=True)
+        closer.start()
+        closer.join(limit_s)
+        if closer.is_alive():
+            log.warning("%s: not closed within %.1f s, left behind", self._what, limit_s)
+        if failed:
+            raise failed[0]

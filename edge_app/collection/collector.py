@@ -182,10 +182,9 @@ class Collector:
             self._closing = True
             self._change.notify_all()
         if self._uploader is not None:
-            self._uploader.close(timeout_s)
-            timeout_s = max(until_s - time.monotonic(), 0.0)
+            self._uploader.close(timeout_s / 2)  # a store that hangs leaves the spool its time
         if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            self._thread.join(max(until_s - time.monotonic(), 0.0))
         if not self._thread.is_alive():
             self.spool.tend()
             self.spool.close()

@@ -91,7 +91,7 @@ class Uploader:
         if self._thread.ident is not None:
             self._thread.join(limit_s)
         if self._thread.is_alive():
-            log.warning("upload: %s does not let go within %g s, left behind", self._store.where, limit_s)
+            log.warning("upload: %s does not let go within %.1f s, left behind", self._store.where, limit_s)
         else:
             self._store.close()
 

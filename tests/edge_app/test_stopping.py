@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from edge_app.stopping import close_within
+from edge_app.stopping import Closing
 
 PROCESS = """
     import logging, sys, threading, time
@@ -97,9 +97,26 @@ def test_a_start_is_broken_off(process):
 
 
 def test_closing_something_that_hangs_is_bounded_and_said(caplog):
+    closing = Closing(0.2)
+    disk, other = closing.expect("the disk", 1.0), closing.expect("the other", 1.0)
     began_s = time.monotonic()
-    close_within(0.1, "the disk", threading.Event().wait)
+    disk.leave_behind(threading.Event().wait)
     assert time.monotonic() - began_s < 1.0
     assert "the disk: not closed within 0.1 s" in caplog.text
     with pytest.raises(ZeroDivisionError):
-        close_within(1.0, "a bug", lambda: 1 // 0)
+        other.leave_behind(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(("takes", "given_s"), [(1.0, [3.0, 2.0, 1.0]), (0.0, [3.0, 4.0, 6.0]), (9.0, [3.0, 0.0, 0.0])])
+def test_what_hangs_costs_the_others_nothing_and_what_is_quick_leaves_them_its_time(takes, given_s):
+    now_s = [100.0]
+    closing = Closing(6.0, lambda: now_s[0])
+    turns = [closing.expect(what, share) for what, share in (("first", 1.0), ("second", 2.0), ("third", 3.0))]
+
+    def close(limit_s):
+        now_s[0] += takes * limit_s
+        return limit_s
+
+    now_s[0] += 50.0  # the time begins with the first to close
+    assert [turn.within(close) for turn in reversed(turns)] == pytest.approx(given_s)
+    assert now_s[0] <= 150.0 + max(6.0, takes * 3.0)
