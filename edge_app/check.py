@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_app.clock import Clock
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
 from edge_app.errors import BrokerError, ConfigurationError, EdgeError, UploadError, WorldError
 from edge_app.runtime.bundles import Today
+
+if TYPE_CHECKING:
+    from edge_app.perception.detect import OnnxDetector
+    from edge_app.perception.recorded import RecordedDetector
 
 
 class CheckError(EdgeError):
@@ -75,15 +80,19 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _detector(config: Site) -> str:
+    detector = _opened(config)
+    try:
+        return detector.about()
+    finally:
+        detector.close()
+
+
+def _opened(config: Site) -> OnnxDetector | RecordedDetector:
     from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
-    detector, _ = open_site_detector(config.detector, config.bundles, _today())
-    try:
-        kept = config.detector.classes or detector.class_names
-        return f"{config.detector.path.name}, {detector.head} head, {len(kept)} classes, {detector.engine.name}"
-    finally:
-        detector.close()
+    cameras = [camera.id for camera in config.cameras]
+    return open_site_detector(config.detector, cameras, config.bundles, _today()).detector
 
 
 def _embedder(config: Site) -> str:
@@ -149,9 +158,7 @@ def _collection(config: Site) -> str:
     settings = config.detector
     classes = settings.classes if settings else None
     if settings is not None and classes is None:
-        from edge_app.perception.models import open_site_detector
-
-        detector, _ = open_site_detector(settings, config.bundles, _today())
+        detector = _opened(config)
         classes = detector.class_names
         detector.close()
     return told(config.collection, classes or ())

@@ -8,9 +8,9 @@ import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
 
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.bus import MqttSettings
@@ -25,6 +25,7 @@ from edge_app.logs import LogSettings
 from edge_app.perception.crops import CropSettings
 from edge_app.perception.detect import DetectorSettings
 from edge_app.perception.embed import EmbedderSettings
+from edge_app.perception.recorded import RecordedSettings
 from edge_app.perception.track import TrackSettings
 from edge_app.perception.tracklets import TrackletSettings
 from edge_app.runtime.bundles import BundleSettings, is_bundle
@@ -35,6 +36,17 @@ from edge_app.store.store import StoreSettings
 
 ADVISED = 12  # mistakes of one kind that come with advice, and names that it lists
 LONGEST_NAME = 64  # of a camera that is looked for among the others
+
+
+def _is_recorded(raw: Any) -> str:
+    recorded = "recorded" in raw if isinstance(raw, dict) else isinstance(raw, RecordedSettings)
+    return "boxes from a file" if recorded else "a model"
+
+
+AnyDetector = Annotated[
+    Annotated[DetectorSettings, Tag("a model")] | Annotated[RecordedSettings, Tag("boxes from a file")],
+    Discriminator(_is_recorded),
+]
 
 
 class TickSettings(Settings):
@@ -61,8 +73,8 @@ class Site(Settings):
     """The cameras of this node."""
     links: tuple[LinkSettings, ...] = ()
     """Ways from camera to camera. Without any, nothing can be matched."""
-    detector: DetectorSettings | None = None
-    """The detector; only a simulated site that delivers detections needs none."""
+    detector: AnyDetector | None = None
+    """The detector, a model or boxes from a file; only a simulated site that delivers detections needs none."""
     embedder: EmbedderSettings | None = None
     """The Re-ID embedder; only a simulated site that delivers detections needs none."""
     bundles: BundleSettings = BundleSettings()
@@ -132,6 +144,12 @@ def parse(raw: dict[str, Any], path: Path) -> Site:
             f"{name}: missing; it is needed unless every camera is sim://…?fidelity=detections"
             for name in ("detector", "embedder")
             if getattr(config, name) is None
+        ]
+    if isinstance(config.detector, RecordedSettings):
+        problems += [
+            f"detector.recorded: boxes of recordings are given, and camera {camera.id} is live: give `path`, a model"
+            for camera in config.cameras
+            if camera.is_live
         ]
     if config.collection.enabled and config.delivers_detections:
         problems.append("collection.enabled: these cameras deliver detections; there are no pictures to keep crops of")

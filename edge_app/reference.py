@@ -37,20 +37,18 @@ def _sections(model: type[BaseModel], path: str, seen: set[type[BaseModel]]) -> 
     inner: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         yield f"| `{name}` | {_type(field)} | {_default(field)} | {_plain(field.description)} |"
-        group = _group(field.annotation)
-        if group is not None and group not in seen:
-            inner.append((f"{path}.{name}" if path else name, group))
+        inner += [(f"{path}.{name}" if path else name, group) for group in _groups(field.annotation)]
     yield ""
     for inner_path, group in inner:
         if group not in seen:
             yield from _sections(group, inner_path, seen)
 
 
-def _group(annotation: Any) -> type[BaseModel] | None:
-    """The settings class inside an annotation such as `tuple[LinkSettings, ...]` or `MqttSettings | None`."""
+def _groups(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes inside an annotation such as `tuple[LinkSettings, ...]` or `MqttSettings | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _group(part)) is not None), None)
+        return [annotation]
+    return [group for part in get_args(annotation) for group in _groups(part)]
 
 
 def _type(field: FieldInfo) -> str:

@@ -24,6 +24,7 @@ from edge_app.contract.topics import Message, encode, topic_of
 from edge_app.contract.whole import whole
 from edge_app.delivery.outgoing import Letterhead, fact_messages
 from edge_app.errors import StoreError
+from edge_app.perception.recorded import RecordedDetector
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
@@ -79,6 +80,8 @@ def _lost(node: app.Node) -> Iterator[str]:
     if node.perception.builder.dropped:
         limits = "tracklets.minimum_observations, tracklets.minimum_duration_s"
         yield f"{node.perception.builder.dropped} tracks were too short to count ({limits})"
+    if isinstance(node.detector, RecordedDetector):
+        yield from node.detector.told()
 
 
 class Account:

@@ -42,6 +42,7 @@ class Frame:
     width_px: int
     height_px: int
     sequence: int = 0  # counts the frames this camera delivered since it was opened
+    number: int | None = None  # of the recording's frames, from 0, by its time; None of a live camera
 
     def __post_init__(self) -> None:
         if self.image is not None:

@@ -130,6 +130,11 @@ class OnnxDetector:
             return [replace(Detections.empty(), lost={REFUSED_BOXES: 1})]
         return [self._finish(output, place) for output, place in zip(outputs, places, strict=True)]
 
+    def about(self) -> str:
+        """What it is, for `check`."""
+        kept = self._settings.classes or self.class_names
+        return f"{self._settings.path.name}, {self.head} head, {len(kept)} classes, {self.engine.name}"
+
     def close(self) -> None:
         self.engine.close()
 

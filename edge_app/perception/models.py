@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -15,6 +15,7 @@ from edge_app.errors import ModelError
 from edge_app.perception.detect import DetectorSettings, OnnxDetector, open_detector
 from edge_app.perception.embed import EmbedderSettings, OnnxEmbedder, open_embedder
 from edge_app.perception.examine import examine
+from edge_app.perception.recorded import RecordedDetector, RecordedSettings, open_recorded
 from edge_app.runtime import build_ahead
 from edge_app.runtime.bundles import GOLDEN, BundleSettings, Today, admit, is_bundle, unpack
 from edge_app.runtime.selfcheck import SelfCheck, self_check
@@ -24,9 +25,9 @@ AnyModel = TypeVar("AnyModel", DetectorSettings, EmbedderSettings)
 
 
 class OpenedDetector(NamedTuple):
-    """A detector, and the bundle it is from, None for a loose file."""
+    """A detector, and the bundle it is from, None for a loose file or recorded boxes."""
 
-    detector: OnnxDetector
+    detector: OnnxDetector | RecordedDetector
     bundle: ModelBundle | None
 
 
@@ -40,8 +41,13 @@ class OpenedEmbedder(NamedTuple):
     unseen: tuple[str, ...]
 
 
-def open_site_detector(settings: DetectorSettings, bundles: BundleSettings, today: Today) -> OpenedDetector:
-    """The detector of a site, from its file or bundle. Raises `ModelError`, `BundleError` or `StoreError`."""
+def open_site_detector(
+    settings: DetectorSettings | RecordedSettings, cameras: Sequence[str], bundles: BundleSettings, today: Today
+) -> OpenedDetector:
+    """The detector of a site, from its file or bundle, or its recorded boxes. Raises `ModelError`, `BundleError`,
+    `StoreError` or, for boxes, `ConfigurationError`."""
+    if isinstance(settings, RecordedSettings):
+        return OpenedDetector(open_recorded(settings, cameras), None)
     settings, bundle = _located(settings, bundles, "detector.onnx", today)
     with _named(bundle):
         _try(settings, bundles, None)

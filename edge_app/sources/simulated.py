@@ -123,7 +123,7 @@ class SimulatedSource:
                 return None  # closed while waiting
         self._next += 1
         width, height = self._spec.width_px, self._spec.height_px
-        return Frame(self.url.camera, time_s, image, width, height, sequence=index - self._first)
+        return Frame(self.url.camera, time_s, image, width, height, sequence=index - self._first, number=index)
 
     def close(self) -> None:
         """Ends the drawing process; safe to call twice, and from another thread than the reader's."""

@@ -78,7 +78,7 @@ class VideoSource:
                 continue
             time_s = timeline.capture_s(picture.time, now_s)
             if gate.keeps(time_s):
-                yield self._frame(picture, time_s)
+                yield self._frame(picture, time_s, None)
         raise self._settings.failure("the camera ended the stream")
 
     def _recorded_frames(self, after_s: float | None) -> Generator[Frame, None, None]:
@@ -94,7 +94,7 @@ class VideoSource:
             stream_s = picture.time if picture.time is not None else stream_start_s + index * self._frame_s
             time_s = timeline.capture_s(stream_s)
             if gate.keeps(time_s) and (after_s is None or time_s > after_s):
-                yield self._frame(picture, time_s)
+                yield self._frame(picture, time_s, round((stream_s - stream_start_s) / self._frame_s))
         if index < 0 and after_s is None:
             raise self._settings.failure("holds no picture that can be decoded")
         if (missing := self._extent.missing()) is not None:
@@ -193,14 +193,14 @@ class VideoSource:
     def _formats(self) -> set[str]:
         return set(self._container.format.name.split(","))
 
-    def _frame(self, picture: VideoFrame, time_s: float) -> Frame:
+    def _frame(self, picture: VideoFrame, time_s: float, number: int | None) -> Frame:
         image = self._screen.show(picture)
         size = (image.shape[1], image.shape[0])
         if self._size not in (None, size):
             old, new = "{}x{}".format(*self._size or ()), "{}x{}".format(*size)
             raise self._settings.failure(f"the picture size changed from {old} to {new}")
         self._size = size
-        frame = Frame(self._settings.id, time_s, image, *size, sequence=self._sequence)
+        frame = Frame(self._settings.id, time_s, image, *size, sequence=self._sequence, number=number)
         self._sequence += 1
         return frame
 

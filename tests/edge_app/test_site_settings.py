@@ -55,6 +55,8 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def text_around(place: tuple[str | int, ...]) -> tuple[str, str]:
     """The sound site as YAML, before and behind the value at this place."""
     raw = copy.deepcopy(SITE)
+    if place == ("detector", "recorded"):
+        raw["detector"] = {}
     group = raw
     for part, following in itertools.pairwise(place):
         if isinstance(group, dict):
@@ -116,9 +118,10 @@ def test_no_number_takes_what_is_none(tmp_path: Path, value) -> None:
 
 def number_at(place: tuple[str | int, ...]) -> bool:
     model: Any = Site
-    for part in place[:-1]:
-        if isinstance(part, str):
-            model = next(models_in(model.model_fields[part].annotation))
+    names = [part for part in place if isinstance(part, str)]
+    for part, below in itertools.pairwise(names):
+        groups = models_in(model.model_fields[part].annotation)
+        model = next(group for group in groups if below in group.model_fields)
     field = model.model_fields[place[-1]]
     kinds = (field.annotation, *get_args(field.annotation))
     return (float in kinds or int in kinds) and "input" not in place  # what a network wants has rules of its own

@@ -128,7 +128,7 @@ def test_a_bundle_without_a_detector(site: Path, tiny_onnx) -> None:
     tiny_bundle.write(site / "site.bundle", tiny_onnx.mean_colour())
     config = parse(SITE, site / "site.yaml")
     with pytest.raises(ModelError, match=r"holds no detector\.onnx"):
-        open_site_detector(config.detector, config.bundles, Today(0.0, True))
+        open_site_detector(config.detector, [], config.bundles, Today(0.0, True))
 
 
 def test_golden_crops_that_come_out_differently_are_refused(site: Path, tiny_onnx) -> None:
