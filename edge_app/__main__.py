@@ -108,12 +108,16 @@ def replay(
     config: Config,
     out: Annotated[Path, typer.Option(help="Facts as JSON lines; the same input gives the same bytes.")],
     pictures: Annotated[Path | None, typer.Option(help="Write matches.png and timeline.png here.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Boxes with ids over all cameras to be judged by: JSON lines, or MOT rows in {camera}.txt."),
+    ] = None,
 ) -> None:
     """Play the recordings of a configuration through the same pipeline, as fast as it can, without a broker."""
     from edge_app.config import load
     from edge_app.replay import replay_site
 
-    for line in replay_site(load(config), out, pictures).split("\n"):
+    for line in replay_site(load(config), out, pictures, truth).split("\n"):
         say(line)
 
 

@@ -61,6 +61,16 @@ class Boxes:
         return slice(int(first), int(last))
 
 
+def intersection_over_union(first: Floats, second: Floats) -> Floats:
+    """(N, 4), (M, 4) → (N, M) float32."""
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    sides = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0.0, None)
+    common = sides.prod(2)
+    areas = (first[:, 2:] - first[:, :2]).prod(1)[:, None] + (second[:, 2:] - second[:, :2]).prod(1)[None]
+    overlaps: Floats = (common / np.maximum(areas - common, 1e-9)).astype(np.float32)
+    return overlaps
+
+
 def read_boxes(path: Path, cameras: Sequence[str], names: Sequence[str] = ()) -> dict[str, Boxes]:
     """Camera → its boxes, of `cameras` only; one without any has none. `names` of the classes that rows give as
     numbers, from 1; MOTChallenge's where there are none. O(N log N) time for N boxes, some 60 bytes each.

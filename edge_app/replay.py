@@ -18,12 +18,15 @@ from edge_app import app
 from edge_app.associate import decoys
 from edge_app.associate.facts import Fact, Unmatched, standing_matches
 from edge_app.associate.why import Seen, reasons, seen, told
+from edge_app.boxes import read_boxes
 from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.topics import Message, encode, topic_of
 from edge_app.contract.whole import whole
 from edge_app.delivery.outgoing import Letterhead, fact_messages
-from edge_app.errors import StoreError
+from edge_app.errors import ConfigurationError, StoreError
+from edge_app.judge.truth import Truth, Watched
+from edge_app.judge.verdict import Standard, Verdict, judge
 from edge_app.perception.recorded import RecordedDetector
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
@@ -31,21 +34,23 @@ from edge_app.types import Tracklet
 
 CLOCK = Clock(wall=time.monotonic, synchronised=lambda: True)  # a recording has times of its own; ours says nothing
 
-NO_TIMES, NO_BOXES = np.zeros(0), np.zeros((0, 4), np.float32)
 
-
-def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
+def replay_site(config: Site, out: Path, pictures: Path | None = None, truth: Path | None = None) -> str:
     """Play every recording, write one JSON line per fact and aggregate to `out`, return what was found and lost.
 
-    `pictures` gets `matches.png`, the confirmed pairs to look at, and `timeline.png`.
+    `pictures` gets `matches.png`, the confirmed pairs to look at, and `timeline.png`. `truth`: boxes with ids over all
+    cameras, see `edge_app.boxes`, beside which it is judged.
 
     A line is `{"topic": …, "payload": …}` as on MQTT, or `{"unmatched": …}` for a tracklet that began an identity. The
     same recordings give the same bytes: ids count from the boot `replay`, and times are capture times. Raises
     `ConfigurationError` for live cameras, and `SourceError` after the others were played when a recording was bad.
     """
-    account = Account(config, Gathered() if pictures is not None else None)
+    beside = None if truth is None else true_passages(config, truth)
+    account = Account(config, Gathered() if pictures is not None else None, beside)
     with tempfile.TemporaryDirectory() as scratch, _said(out), whole(out) as file:
-        with app.Node(_offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
+        with app.Node(offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
+            if beside is not None:
+                node.perception.detector = Watched(node.detector, beside)
             for step in node.steps(threading.Event()):
                 account.add(step)
                 for line in fact_lines(node.letterhead, step):
@@ -57,10 +62,22 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None) -> str:
     if pictures is not None and account.gathered is not None:
         account.gathered.draw(pictures, [camera.id for camera in config.cameras], why)
     app.raise_for(failed)
-    return "\n".join([*why, *account.precision(), *lost, f"{account.summary()} → {out}"])
+    verdict = account.verdict()
+    judged = [] if verdict is None else verdict.told(str(truth))
+    return "\n".join([*why, *account.precision(), *lost, *judged, f"{account.summary()} → {out}"])
 
 
-def _offline(config: Site, scratch: Path) -> Site:
+def true_passages(config: Site, truth: Path) -> Truth:
+    """Nothing seen yet. Raises `ConfigurationError` for a live camera, and for boxes without id or not readable."""
+    live = [f"camera {camera.id} is live: a truth is of recordings" for camera in config.cameras if camera.is_live]
+    if live:
+        raise ConfigurationError(live, "the truth")
+    boxes = read_boxes(truth, [camera.id for camera in config.cameras])
+    areas = {camera.id: camera.area for camera in config.cameras if camera.area is not None}
+    return Truth(boxes, areas, (config.detector and config.detector.classes) or ())
+
+
+def offline(config: Site, scratch: Path) -> Site:
     """The same site without anybody who listens, every frame in order, and a store of its own."""
     return config.model_copy(
         update={
@@ -87,20 +104,20 @@ def _lost(node: app.Node) -> Iterator[str]:
 class Account:
     """What a replay came to, for its last words."""
 
-    def __init__(self, config: Site, gathered: Gathered | None) -> None:
+    def __init__(self, config: Site, gathered: Gathered | None = None, beside: Truth | None = None) -> None:
         self.gathered = gathered
-        self._config = config
+        self._config, self._beside = config, beside
         self._counts: Counter[str] = Counter()
         self._seen: list[Seen] = []
-        self._facts: list[Fact] = []
-        self._tracklets: list[Tracklet] = []  # without their paths
+        self.facts: list[Fact] = []
+        self.tracklets: list[Tracklet] = []
 
     def add(self, step: Step) -> None:
         for what in ("frames", "tracklets", "aggregates", "facts"):
             self._counts[what] += len(getattr(step, what))
         self._seen += map(seen, step.tracklets)
-        self._facts += [fact for fact in step.facts if not isinstance(fact, Unmatched)]
-        self._tracklets += [replace(one, path_times_s=NO_TIMES, path_boxes=NO_BOXES) for one in step.tracklets]
+        self.facts += [fact for fact in step.facts if not isinstance(fact, Unmatched)]
+        self.tracklets += step.tracklets if self._beside else map(without_path, step.tracklets)
         if self.gathered is not None:
             self.gathered.add(step)
 
@@ -111,16 +128,29 @@ class Account:
     def why(self) -> list[str]:
         """How many passages were matched, and why the others were not."""
         config = self._config
-        parents = {match.to.track: match.from_.track for match in standing_matches(self._facts)}
+        parents = {match.to.track: match.from_.track for match in standing_matches(self.facts)}
         counts = reasons(self._seen, parents, config.links, config.associate, config.crops.minimum_side_px)
         return list(told(self._seen, len(parents), counts))
 
+    def verdict(self) -> Verdict | None:
+        """Beside the truth, where there is one."""
+        if self._beside is None:
+            return None
+        config = self._config
+        standard = Standard(config.links, config.associate, config.tracklets.minimum_observations)
+        return judge(self._beside, self.tracklets, standing_matches(self.facts), standard)
+
     def precision(self) -> list[str]:
         """How many matches may be wrong: the association is asked about meetings that cannot have happened."""
-        return decoys.told(self._tracklets, self._config.links, self._config.associate)
+        return decoys.told(self.tracklets, self._config.links, self._config.associate)
 
     def summary(self) -> str:
         return ", ".join(f"{self._counts[what]} {what}" for what in ("frames", "tracklets", "aggregates", "facts"))
+
+
+def without_path(tracklet: Tracklet) -> Tracklet:
+    """Paths are most of a tracklet, and asked for only by a truth."""
+    return replace(tracklet, path_times_s=np.zeros(0), path_boxes=np.zeros((0, 4), np.float32))
 
 
 @contextmanager
@@ -136,27 +166,27 @@ class Gathered:
     """What the pictures of a replay are made of."""
 
     def __init__(self) -> None:
-        self._album, self._tracklets, self._facts = Album(), list[Tracklet](), list[Fact]()
+        self._album, self.tracklets, self.facts = Album(), list[Tracklet](), list[Fact]()
 
     def add(self, step: Step) -> None:
         self._album.add(step.views)
-        self._tracklets += step.tracklets
-        self._facts += step.facts
+        self.tracklets += step.tracklets
+        self.facts += step.facts
 
     def draw(self, folder: Path, cameras: list[str], why: list[str]) -> None:
         """Write both pictures. Raises `StoreError` when they cannot be written."""
         from edge_app.pictures.sheet import contact_sheet, pairs_of
         from edge_app.pictures.timeline import timeline
 
-        matches = standing_matches(self._facts)
-        said = f"{len(matches)} confirmed matches among {len(self._tracklets)} passages"
+        matches = standing_matches(self.facts)
+        said = f"{len(matches)} confirmed matches among {len(self.tracklets)} passages"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
         contact_sheet(pairs_of(matches, self._album), folder / "matches.png", "Seen again", said, why=why)
         lanes = folder / "timeline.png"
-        timeline(lanes, cameras, self._tracklets, matches, title="Who went where", subtitle=said)
+        timeline(lanes, cameras, self.tracklets, matches, title="Who went where", subtitle=said)
 
 
 def fact_lines(letterhead: Letterhead, step: Step) -> Iterator[str]:

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from edge_app.demo.loop_sites import Embedder, Folders
 from edge_app.demo.play import Play
-from edge_app.demo.score import LinkScore, Share
+from edge_app.demo.score import LinkScore
+from edge_app.judge.shares import Share
 from edge_app.pictures import style
 
 NAMES = {

@@ -18,7 +18,8 @@ from edge_app.demo.baselines import baseline_global_cosine
 from edge_app.demo.judgement import Judgement, judge
 from edge_app.demo.play import Play
 from edge_app.demo.received import Mail
-from edge_app.demo.score import LinkScore, Score, Share
+from edge_app.demo.score import LinkScore, Score
+from edge_app.judge.shares import Share
 from edge_app.pictures.album import Album
 from edge_app.pictures.sheet import Look, Pair, contact_sheet, pairs_of
 from edge_app.pictures.timeline import timeline

@@ -7,7 +7,6 @@ Definitions
     recall        distinct true links found / true links whose two passages lie wholly inside the observed time
     seen recall   the same, only over true links whose two passages both became tracklets: what the association
                   could have found, given the detector and the tracker
-Interval: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
 """
 
 from __future__ import annotations
@@ -19,34 +18,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_app.judge.shares import Share
 from edge_app.simulation.detections import best_overlap
 from edge_app.simulation.traffic import Passage, TrueLink
 from edge_app.simulation.world import World
 from edge_app.types import Tracklet
 
 _LOOKS_PER_TRACKLET = 12  # path points compared with the truth
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """`hits` of `count`, with the 95 % Wilson interval. The value of nothing is nan."""
-
-    hits: int
-    count: int
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.count if self.count else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson(self.hits, self.count)
-
-    def __str__(self) -> str:
-        if not self.count:
-            return "no data"
-        low, high = self.interval
-        return f"{self.value:.3f} [{low:.3f}, {high:.3f}] ({self.hits}/{self.count})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +46,6 @@ class Score:
     decision_delay_p50_s: float  # nan without a match
     decision_delay_p95_s: float
     wrong: tuple[tuple[str, str], ...] = field(repr=False)  # (from tracklet, to tracklet) of each wrong match
-
-
-def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a share; (0, 1) of nothing."""
-    if not 0 <= hits <= count:
-        raise ValueError(f"{hits} hits of {count}: expected 0 ≤ hits ≤ count")
-    if count == 0:
-        return 0.0, 1.0
-    share = hits / count
-    centre = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def passage_of(world: World, tracklet: Tracklet) -> Passage | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edge_app.boxes import intersection_over_union
 from edge_app.simulation.appearance import DIMENSION, VERSION, embeddings_of, name_code
 from edge_app.simulation.world import Visible, World
 from edge_app.types import Detections, Floats, Frame, View
@@ -100,16 +101,6 @@ def best_overlap(box: Floats, truth: Visible) -> int | None:
     overlaps = intersection_over_union(box[None], truth.boxes)[0]
     best = int(np.argmax(overlaps))
     return best if overlaps[best] >= _FOUND_IOU else None
-
-
-def intersection_over_union(first: Floats, second: Floats) -> Floats:
-    """(N, 4), (M, 4) → (N, M) float32."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    sides = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0.0, None)
-    common = sides.prod(2)
-    areas = (first[:, 2:] - first[:, :2]).prod(1)[:, None] + (second[:, 2:] - second[:, :2]).prod(1)[None]
-    overlaps: Floats = (common / np.maximum(areas - common, 1e-9)).astype(np.float32)
-    return overlaps
 
 
 def _generator(seed: int, camera: str, time_s: float) -> np.random.Generator:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_app.demo.score import Share
+from edge_app.judge.shares import Share
 
 BINS = 10
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from edge_app.contract.whole import whole
 from edge_app.demo.loop_report import gained_share
-from edge_app.demo.score import Share
+from edge_app.judge.shares import Share
 
 JUDGED = (76, 77, 78, 79)
 LEAST_PAIRS, GAIN, BELOW_CEILING = 200, 0.5, 0.03

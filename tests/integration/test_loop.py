@@ -12,7 +12,8 @@ from edge_app.demo.loop import run_loop
 from edge_app.demo.loop_report import Judged, Loop, Report, Uploaded, gained_share
 from edge_app.demo.loop_sites import Folders, adapted, adapting, collecting, labelled, node, sessions
 from edge_app.demo.play import Play
-from edge_app.demo.score import LinkScore, Share
+from edge_app.demo.score import LinkScore
+from edge_app.judge.shares import Share
 from trainer.adapt import settings as trainer_settings
 
 PLAY = Play("town", 60, 0.5, 60.0, fidelity="frames")

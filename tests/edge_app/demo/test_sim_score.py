@@ -8,7 +8,8 @@ import pytest
 
 from edge_app.associate.facts import EffectiveLink, End, Match, Revision, standing_matches
 from edge_app.demo.baselines import baseline_global_cosine, ceiling_hungarian
-from edge_app.demo.score import Share, passages_of, score_pairs, wilson
+from edge_app.demo.score import passages_of, score_pairs
+from edge_app.judge.shares import Share, wilson
 from edge_app.simulation.tracklets import simulated_tracklets
 from edge_app.simulation.world import World
 from edge_app.types import Tracklet
