@@ -80,9 +80,10 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _detector(config: Site) -> str:
+    assert config.detector is not None
     detector = _opened(config)
     try:
-        return detector.about()
+        return f"{config.detector.path.name}, {detector.about()}"
     finally:
         detector.close()
 

@@ -133,7 +133,7 @@ class OnnxDetector:
     def about(self) -> str:
         """What it is, for `check`."""
         kept = self._settings.classes or self.class_names
-        return f"{self._settings.path.name}, {self.head} head, {len(kept)} classes, {self.engine.name}"
+        return f"{self.head} head, {len(kept)} classes, {self.engine.name}"
 
     def close(self) -> None:
         self.engine.close()

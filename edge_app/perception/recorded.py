@@ -65,7 +65,7 @@ class RecordedDetector:
     def about(self) -> str:
         """How many boxes there are, of which classes."""
         counts = ", ".join(f"{camera} {len(each):,}" for camera, each in self._boxes.items())
-        return f"boxes from a file: {counts}; classes {', '.join(self.class_names)}"
+        return f"recorded boxes: {counts}; classes {', '.join(self.class_names)}"
 
     def close(self) -> None:
         """Nothing is open."""

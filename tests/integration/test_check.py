@@ -1,12 +1,17 @@
 """`edge-app check` through the real command: every look, every problem at once, the right exit code, one line each."""
 
+import json
+
 import numpy as np
 import pytest
+import yaml
 from edge_commands import Outcome
 from test_bad_input import INPUT, write_clip
 from tiny_onnx import TinyOnnx
 
+from edge_app.check import CheckError, check_site
 from edge_app.demo.broker import free_port
+from edge_app.demo.play import Play, raw_config
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +126,21 @@ def test_every_problem_at_once_and_the_first_ones_exit_code(checked) -> None:
         "- detector", "- embedder", "- camera none", "- camera gone", "- store", "- broker"]  # fmt: skip
     assert all(line.isprintable() for line in problems), "no file's name forges a line"
     assert "evil\\n2026-01-01T00:00:00.000Z ERROR store: forged\\x1b[2J" in problems[0]
+
+
+def test_recorded_boxes_are_counted_by_camera(tmp_path):
+    raw = raw_config(Play("grid-2", seconds=5.0), tmp_path / "node.db", None)
+    first, second = (camera["id"] for camera in raw["cameras"][:2])
+    rows = [
+        {"camera": first, "frame": 0, "box": [0, 0, 9, 9], "class": "car"},
+        {"camera": second, "frame": 3, "box": [1, 1, 9, 9]},
+    ]
+    (tmp_path / "boxes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    raw["detector"] = {"recorded": "boxes.jsonl"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(raw))
+    assert check_site(tmp_path / "site.yaml")[0] == (
+        f"detector: boxes.jsonl, recorded boxes: {first} 1, {second} 1; classes car, object"
+    )
+    (tmp_path / "boxes.jsonl").write_text("1,2\n")
+    with pytest.raises(CheckError, match="rows name no camera, and there are 2"):
+        check_site(tmp_path / "site.yaml")
