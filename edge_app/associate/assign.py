@@ -3,7 +3,7 @@
 Marginals are by belief propagation on the assignment graph (Williams & Lau, "Approximate evaluation of marginal
 association probabilities with belief propagation", IEEE Trans. Aerospace and Electronic Systems 50(4), 2014), which
 always converges, and is exact where the graph has no cycle. Cost per component of n × m: O(n m) per iteration, and
-O(n² (n + m)) for the best assignment.
+O(n² (n + m)) for the cheapest assignment.
 """
 
 from __future__ import annotations
@@ -64,18 +64,20 @@ def marginals(log_odds: Weights) -> tuple[Weights, NDArray[np.float64]]:
     return weighted / total[:, None], 1.0 / total
 
 
-def best(log_odds: Weights, no_match: NDArray[np.float64]) -> Integers:
-    """The most probable joint assignment: for each row its column, or -1.
+def cheapest(probabilities: Weights, threshold: float) -> Integers:
+    """The joint assignment whose errors cost least: for each row its column, or -1.
+
+    A pair of probability p costs (1 - p) times a wrong match, and leaving it p times a missed one; in units of both
+    together the pair saves p - threshold, with threshold = wrong / (wrong + missed).
 
     Args:
-        log_odds: (n, m) as above.
-        no_match: (n,) log odds that a row stays alone, 0 unless there is a reason to prefer it.
+        probabilities: (n, m) of the pairs; 0 where impossible.
+        threshold: in (0, 1).
     """
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = log_odds.shape
-    alone = np.full((rows, rows), FORBIDDEN)
-    np.fill_diagonal(alone, no_match)
-    scores = np.concatenate([np.maximum(log_odds, FORBIDDEN), alone], axis=1)
+    rows, columns = probabilities.shape
+    alone = np.zeros((rows, rows))
+    scores = np.concatenate([probabilities - threshold, alone], axis=1)
     _, chosen = linear_sum_assignment(scores, maximize=True)
     return np.where(chosen < columns, chosen, -1).astype(np.int64)

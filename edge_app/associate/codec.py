@@ -77,12 +77,18 @@ def _is_mean(one: CameraMean) -> bool:
     return one.mean.ndim == 1 and one.mean.dtype == np.float32 and _shaped(one.mean, *one.mean.shape) and one.count > 0
 
 
+def _tallies(by_class: Mapping[str, tuple[float, ...]]) -> bool:
+    return all(len(tally) == len(links.NONE) and min(tally) >= 0 for tally in by_class.values())
+
+
 def _is_link(one: LinkModel) -> bool:
-    return _shaped(one.counts, links.BINS) and bool((one.counts >= 0).all()) and min(one.taken, one.exits) >= 0
+    counted = _shaped(one.counts, links.BINS) and bool((one.counts >= 0).all()) and min(one.taken, one.exits) >= 0
+    confused = all(count >= 0 for row in one.confusion.values() for count in row.values())
+    return counted and confused and _tallies(one.by_class)
 
 
 def _is_camera(one: CameraModel) -> bool:
-    return min(one.entries, one.new, one.watched_s) >= 0
+    return min(one.entries, one.new, one.watched_s) >= 0 and _tallies(one.by_class)
 
 
 def _is_calibration(one: Calibration) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from edge_app.associate import links
+from edge_app.associate.classes import learn_confusion
 from edge_app.associate.draft import Draft
 from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched, WaitedFor
 from edge_app.associate.state import Edge, Passage
@@ -45,7 +46,7 @@ def _conclude(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     overdue = draft.now >= passage.entry_time_s + settings.max_wait_s
     settled = partner is None or draft.passages[partner.from_].decided != "pending"
     at_deadline = overdue or (complete and settled and draft.now >= _deadline(draft, passage, verdict))
-    sure = posterior >= settings.confirm_posterior
+    sure = posterior >= max(settings.confirm_posterior, settings.accept_posterior)
     if partner is not None and sure and complete and settled:
         _confirm(draft, passage, partner, verdict, _waited_for(passage))
     elif partner is None and sure and complete:
@@ -108,11 +109,17 @@ def _learn(draft: Draft, passage: Passage, verdict: Verdict) -> None:
         draft.passages[edge.from_] = replace(from_, onward=onward)
         draft.gallery.learn(from_, passage, edge.similarity, probability)
         link = draft.rules.by_id[edge.link]
-        draft.links[edge.link] = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
+        model = links.learn_transit(link, draft.links[edge.link], edge.transit_s, probability)
+        confusion = learn_confusion(model.confusion, from_.class_name, passage.class_name, probability)
+        draft.links[edge.link] = replace(model, confusion=confusion)
     kept = tuple(e for e, p in zip(verdict.edges, verdict.probabilities, strict=True) if p >= FORGOTTEN)
     draft.passages[passage.id] = replace(draft.passages[passage.id], edges=kept)
+    if not len(passage.embeddings):
+        return  # it could have continued nobody, and says nothing of how many of those that could are new
     camera = draft.gallery.cameras[passage.camera]
-    draft.gallery.cameras[passage.camera] = links.learn_entry(camera, passage.entry_time_s, verdict.nobody)
+    draft.gallery.cameras[passage.camera] = links.learn_entry(
+        camera, passage.entry_time_s, verdict.nobody, passage.class_name
+    )
 
 
 def _give_up(draft: Draft, passage: Passage, verdict: Verdict) -> None:

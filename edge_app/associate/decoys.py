@@ -92,11 +92,10 @@ def link(from_camera: str, to_camera: str, min_s: float, max_s: float) -> LinkSe
 def estimate_visits(
     visits: Sequence[Visit], links: Sequence[LinkSettings], pairs: Certain, periods: Sequence[Period]
 ) -> Estimate:
-    """`estimate` with default settings and a prior fitted to this embedder: embedders differ in scale, and a prior of
-    another one would favour those that are like it. `pairs`: what is certain among the visits."""
-    return estimate(
-        [_tracklet(visit) for visit in visits], links, AssociateSettings(similarity=prior_of(pairs)), periods
-    )
+    """`estimate` of matches that are nearly sure, with a prior fitted to this embedder: embedders differ in scale, and
+    another's prior would favour those that are like it. `pairs`: what is certain among the visits."""
+    settings = AssociateSettings(similarity=prior_of(pairs), prefer="precision")
+    return estimate([_tracklet(visit) for visit in visits], links, settings, periods)
 
 
 def prior_of(pairs: Certain) -> SimilarityPrior:

@@ -2,11 +2,12 @@
 
 The log odds that `to` continues `from` against both being alone are, in the terms of multi-target tracking,
 
-    log  share · f(Δt) · p(similarity | same)  -  log  rate_of_new · p(similarity | different) · open
+    log  share · f(Δt) · C · p(similarity | same)  -  log  rate_of_new · p(similarity | different) · open
 
-share        probability that a vehicle leaving the first camera takes this link
+share        probability that a vehicle of its class leaving the first camera takes this link
 f(Δt)        transit density of the link, 1/s
-rate_of_new  vehicles per second that enter the second camera from nowhere we watch
+C            probability that it is called what it is called there, see `classes`
+rate_of_new  vehicles per second, of the class it has there, that enter the second camera from nowhere we watch
 open         probability that `from` is still on its way or gone elsewhere: while it is large, a better continuation may
              still come, so the odds rise by themselves as time passes without one
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from edge_app.associate import classes
 from edge_app.associate import links as transit_links
 from edge_app.associate.facts import Fact
 from edge_app.associate.gallery import Gallery
@@ -72,8 +74,9 @@ class Draft:
             self.transits[link_id] = transit_links.transit(self.rules.by_id[link_id], self.links[link_id])
         return self.transits[link_id]
 
-    def share(self, link: LinkSettings) -> float:
-        return transit_links.share_taken(link, self.links[link.id], len(self.rules.out_of[link.from_camera]))
+    def share(self, link: LinkSettings, class_name: str) -> float:
+        ways = len(self.rules.out_of[link.from_camera])
+        return transit_links.share_taken(link, self.links[link.id], ways, class_name)
 
     def log_odds(self, edge: Edge, to: Passage) -> float:
         """Log odds of one candidate against both being alone; see the module."""
@@ -84,15 +87,19 @@ class Draft:
         return self._log_odds_when_closed(edge, to) - math.log(LEAST_OPEN) < HOPELESS
 
     def _log_odds_when_closed(self, edge: Edge, to: Passage) -> float:
-        log_share = math.log(self.share(self.rules.by_id[edge.link]))
-        log_newcomer = math.log(transit_links.rate_of_new(self.gallery.cameras[to.camera]))
-        return log_share + self.transit(edge.link).log_density(edge.transit_s) + edge.appearance - log_newcomer
+        left_as, confusion = self.passages[edge.from_].class_name, self.links[edge.link].confusion
+        log_share = math.log(self.share(self.rules.by_id[edge.link], left_as))
+        log_class = classes.log_confusion(self.rules.settings, confusion, left_as, to.class_name)
+        log_newcomer = math.log(transit_links.rate_of_new(self.gallery.cameras[to.camera], to.class_name))
+        log_transit = self.transit(edge.link).log_density(edge.transit_s)
+        return log_share + log_transit + log_class + edge.appearance - log_newcomer
 
     def _log_open(self, from_: Passage) -> float:
         """Log of `open`: one minus the share of its ways that it should have arrived on by now."""
         if from_.id not in self.log_open:
             arrived = sum(
-                self.share(link) * self.transit(link.id).arrived_by(self.seen_until(link.to_camera) - from_.exit_time_s)
+                self.share(link, from_.class_name)
+                * self.transit(link.id).arrived_by(self.seen_until(link.to_camera) - from_.exit_time_s)
                 for link in self.rules.out_of[from_.camera]
             )
             self.log_open[from_.id] = math.log(max(1.0 - arrived, LEAST_OPEN))

@@ -1,8 +1,8 @@
 """Who may have been whom: candidate edges between finished tracklets, and the gallery of camera-aware proxies.
 
-A candidate must have left a linked camera within the link's transit gate, have a compatible class and embeddings of the
-same version. The gate bounds the candidates, so the cost of a tracklet grows with the traffic of the cameras that link
-into its own, not with the site: O(open tracklets of those cameras), and O(M² D) per candidate.
+A candidate must have left a linked camera within the link's transit gate, and have embeddings of the same version. The
+gate bounds the candidates, so the cost of a tracklet grows with the traffic of the cameras that link into its own, not
+with the site: O(open tracklets of those cameras), and O(M² D) per candidate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from edge_app.contract.similarity import CameraMean
 from edge_app.types import Floats
 
 ALL_PAIRS = "*"
-CLASS_PENALTY = -2.0  # nats, where the detector gave two classes of one group
 VERSIONS_KEPT = 3  # the embedder in force, the one before (a rollback finds it again), and one of a neighbour
 
 
@@ -35,15 +34,14 @@ class Gallery:
     _site_means: dict[str, Floats] = field(default_factory=dict, init=False)  # by embedding version
 
     def edge(self, link: LinkSettings, from_: Passage, to: Passage) -> Edge | None:
-        """The candidate "`to` was `from_`", or None when class, embedding version or order in time forbid it.
+        """The candidate "`to` was `from_`", or None when embedding version or order in time forbid it.
 
         Without an embedding on both sides there is no candidate either: time alone never makes a match.
         """
         transit_s = to.entry_time_s - from_.exit_time_s
-        penalty = class_penalty(self.settings, from_.class_name, to.class_name)
-        if transit_s <= 0 or penalty is None or (similarity := self.similarity(from_, to)) is None:
+        if transit_s <= 0 or (similarity := self.similarity(from_, to)) is None:
             return None
-        return Edge(from_.id, link.id, similarity, self.evidence(from_, to) + penalty, transit_s)
+        return Edge(from_.id, link.id, similarity, self.evidence(from_, to), transit_s)
 
     def similarity(self, from_: Passage | Proxy, to: Passage) -> float | None:
         """De-biased similarity; None of what cannot be compared. Everything that compares embeddings comes here."""
@@ -139,14 +137,3 @@ class Gallery:
 
 def pair_id(from_camera: str, to_camera: str) -> str:
     return f"{from_camera}--{to_camera}"
-
-
-def class_penalty(settings: AssociateSettings, left: str, right: str) -> float | None:
-    """Log likelihood ratio of two class names for one object; None where they are incompatible."""
-    if left == right:
-        return 0.0
-    if settings.class_groups:
-        together = any(left in group and right in group for group in settings.class_groups)
-    else:
-        together = "person" not in (left, right)
-    return CLASS_PENALTY if together else None

@@ -25,6 +25,8 @@ SHARE_WEIGHT = 6.0  # exits that the prior share is worth
 RATE_MEMORY_S = 1800.0
 ONWARD = 0.6  # share of the vehicles leaving a camera that take any of its links, before anything is known
 NEW_SHARE = (0.5, 6.0)  # share of a camera's tracklets that begin an identity, and the tracklets that guess is worth
+CLASS_WORTH = 6.0  # entries of a class before it is believed to be another case than all classes together
+NONE = (0.0, 0.0)
 ARRIVALS = (0.05, 20.0)  # tracklets per second and camera, and the seconds that guess is worth
 
 
@@ -86,10 +88,12 @@ def transit(link: LinkSettings, model: LinkModel) -> Transit:
     return Transit(bins.edges, np.log(masses / bins.widths), np.concatenate([[0.0], np.cumsum(masses)]), p99_s)
 
 
-def share_taken(link: LinkSettings, model: LinkModel, out_links: int) -> float:
-    """Probability that a vehicle leaving `from_camera` takes this link, in (0, 1)."""
+def share_taken(link: LinkSettings, model: LinkModel, out_links: int, class_name: str) -> float:
+    """Probability that a vehicle of a class leaving `from_camera` takes this link, in (0, 1)."""
     prior = link.share if link.share is not None else ONWARD / max(out_links, 1)
-    return (model.taken + SHARE_WEIGHT * prior) / (model.exits + SHARE_WEIGHT)
+    of_all = (model.taken + SHARE_WEIGHT * prior) / (model.exits + SHARE_WEIGHT)
+    taken, exits = model.by_class.get(class_name, NONE)
+    return (taken + SHARE_WEIGHT * of_all) / (exits + SHARE_WEIGHT)
 
 
 def learn_transit(link: LinkSettings, model: LinkModel, transit_s: float, weight: float) -> LinkModel:
@@ -101,27 +105,42 @@ def learn_transit(link: LinkSettings, model: LinkModel, transit_s: float, weight
     return replace(model, counts=model.counts * DECAY**weight + weight * kernel)
 
 
-def learn_share(model: LinkModel, taken: float) -> LinkModel:
-    """One exit whose outcome is final: it took this link with probability `taken`."""
-    return replace(model, taken=model.taken * DECAY + taken, exits=model.exits * DECAY + 1.0)
+def learn_share(model: LinkModel, taken: float, class_name: str) -> LinkModel:
+    """One exit of a class whose outcome is final: it took this link with probability `taken`."""
+    taken_of, exits_of = model.by_class.get(class_name, NONE)
+    return replace(
+        model,
+        taken=model.taken * DECAY + taken,
+        exits=model.exits * DECAY + 1.0,
+        by_class={**model.by_class, class_name: (taken_of * DECAY + taken, exits_of * DECAY + 1.0)},
+    )
 
 
-def rate_of_new(camera: CameraModel) -> float:
-    """Vehicles per second that enter this camera and were at no linked camera before, > 0."""
+def rate_of_new(camera: CameraModel, class_name: str) -> float:
+    """Vehicles of a class per second that enter this camera and were at no linked camera before, > 0.
+
+    Both the share of a class among the entries and that of newcomers in it lean on what is true of all classes.
+    """
     share, worth = NEW_SHARE
     new_share = (camera.new + share * worth) / (camera.entries + worth)
     rate, worth_s = ARRIVALS
-    return new_share * (camera.entries + rate * worth_s) / (camera.watched_s + worth_s)
+    arrivals = (camera.entries + rate * worth_s) / (camera.watched_s + worth_s)
+    entries, new = camera.by_class.get(class_name, NONE)
+    of_class = (entries + CLASS_WORTH) / (camera.entries + CLASS_WORTH)
+    return of_class * (new + CLASS_WORTH * new_share) / (entries + CLASS_WORTH) * arrivals
 
 
-def learn_entry(camera: CameraModel, entry_time_s: float, is_new: float) -> CameraModel:
-    """One decided tracklet: `is_new` is the probability that it began an identity."""
+def learn_entry(camera: CameraModel, entry_time_s: float, is_new: float, class_name: str) -> CameraModel:
+    """One decided tracklet of a class: `is_new` is the probability that it began an identity."""
     elapsed = max(entry_time_s - camera.until_s, 0.0) if camera.until_s is not None else 0.0
     fade = float(np.exp(-elapsed / RATE_MEMORY_S))
+    by_class = {name: (entries * fade, new * fade) for name, (entries, new) in camera.by_class.items()}
+    entries, new = by_class.get(class_name, NONE)
     return replace(
         camera,
         entries=camera.entries * fade + 1.0,
         new=camera.new * fade + is_new,
         watched_s=camera.watched_s * fade + elapsed,
         until_s=max(entry_time_s, camera.until_s or entry_time_s),
+        by_class={**by_class, class_name: (entries + 1.0, new + is_new)},
     )

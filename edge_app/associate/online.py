@@ -2,8 +2,8 @@
 
 One step admits the tracklets that finished, weighs who may have been whom, solves the small assignments, and says what
 has become decidable (`decide.py`). Cost per step: O(A · N) for A arrivals and N open passages of the node (two float
-comparisons each; only those on linked cameras and inside the gate are scored), plus the assignments of the components
-that are still open. Nothing grows with the age of the site.
+comparisons each; only those on linked cameras and inside the gate are scored, and `STRANGERS` others), plus the
+assignments of the components that are still open. Nothing grows with the age of the site.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edge_app.associate.settings import LinkSettings
 from edge_app.associate.state import Passage, State
 from edge_app.types import Tracklet
 
+STRANGERS = 8  # pairs that each arrival teaches by which cannot be one vehicle
 DECIDE_EVERY_S = 0.5  # without arrivals only time changes, and nobody needs an answer sooner
 
 
@@ -89,15 +90,30 @@ def _admit(draft: Draft, tracklet: Tracklet) -> None:
     into = {link.from_camera: link for link in draft.rules.into.get(passage.camera, ())}
     out_of = {link.to_camera: link for link in draft.rules.out_of.get(passage.camera, ())}
     draft.passages[passage.id] = passage
+    strangers: list[tuple[Passage, Passage]] = []
     for other in list(draft.passages.values()):
         if other.camera in into:
             link = into[other.camera]
             if _within(link, passage.entry_time_s - other.exit_time_s) and _still_open(draft, other):
                 _consider(draft, link, other, passage)
-            elif _at_once(other, passage) and (similarity := draft.gallery.similarity(other, passage)) is not None:
-                draft.gallery.learn(other, passage, similarity, genuine=0.0)
-        if other.camera in out_of and _within(out_of[other.camera], other.entry_time_s - passage.exit_time_s):
-            _consider(draft, out_of[other.camera], passage, other)
+            elif not _within(link, passage.entry_time_s - other.exit_time_s):
+                strangers.append((other, passage))
+        if other.camera in out_of:
+            if _within(out_of[other.camera], other.entry_time_s - passage.exit_time_s):
+                _consider(draft, out_of[other.camera], passage, other)
+            else:
+                strangers.append((passage, other))
+    _learn_strangers(draft, strangers)
+
+
+def _learn_strangers(draft: Draft, pairs: list[tuple[Passage, Passage]]) -> None:
+    """Who cannot have been whom by time teaches what two vehicles of one class look like on these cameras: the latest
+    few of such pairs, since they are far more than the candidates."""
+    alike = [(from_, to) for from_, to in pairs if from_.class_name == to.class_name]
+    for from_, to in alike[-STRANGERS:]:
+        similarity = draft.gallery.similarity(from_, to)
+        if similarity is not None:
+            draft.gallery.learn(from_, to, similarity, genuine=0.0)
 
 
 def _place(tracklet: Tracklet) -> Place | None:
@@ -123,11 +139,6 @@ def _within(link: LinkSettings, transit_s: float) -> bool:
     return link.transit.min_s <= transit_s <= link.transit.max_s
 
 
-def _at_once(left: Passage, right: Passage) -> bool:
-    """Both were in view of two cameras at the same time: they cannot be one vehicle."""
-    return left.entry_time_s < right.exit_time_s and right.entry_time_s < left.exit_time_s
-
-
 def _still_open(draft: Draft, passage: Passage) -> bool:
     """Nobody continues it yet, or not for good."""
     child = draft.passages.get(draft.children.get(passage.id, ""))
@@ -146,8 +157,10 @@ def _retire(draft: Draft) -> None:
             continue
         if child is None and draft.now <= passage.exit_time_s + longest:
             continue
-        for link in out_links:
-            draft.links[link.id] = links.learn_share(draft.links[link.id], min(passage.onward.get(link.id, 0.0), 1.0))
+        for link in out_links if len(passage.embeddings) else ():  # else nobody could have continued it
+            draft.links[link.id] = links.learn_share(
+                draft.links[link.id], min(passage.onward.get(link.id, 0.0), 1.0), passage.class_name
+            )
         if child is None:
             draft.gallery.identities.pop(passage.global_id, None)
         del draft.passages[passage.id]

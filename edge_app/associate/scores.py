@@ -1,10 +1,10 @@
 """From similarities to evidence: per-pair calibration. What a similarity is: `contract.similarity`.
 
 A similarity means different things on different camera pairs: front against rear is never as alike as front against
-front. So each ordered camera pair keeps two histograms of similarities, of one vehicle (genuine) and of two (impostor);
-a pair of tracklets counts in both, by its posterior. While a pair of cameras has seen little it leans on the histograms
-of all pairs, and those on the prior of the embedder. The evidence is the log ratio of both densities, made monotone and
-bounded.
+front. So each ordered camera pair keeps two histograms of similarities, of one vehicle (genuine) and of two (impostor).
+A candidate counts in both, by its posterior; two of one class that time keeps apart are impostors for certain. While a
+pair of cameras has seen little it leans on the histograms of all pairs, and those on the prior of the embedder. The
+evidence is the log ratio of both densities, made monotone and bounded.
 """
 
 from __future__ import annotations

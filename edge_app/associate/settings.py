@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Literal
+
 from pydantic import Field, model_validator
 
 from edge_app.settings import Settings
+
+PREFERENCES = {"recall": 0.35, "balance": 0.5, "precision": 0.85}
+Cost = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TransitSettings(Settings):
@@ -56,7 +61,7 @@ class SimilarityPrior(Settings):
     """Mean similarity of tracklets of two vehicles."""
     impostor_std: float = Field(default=0.22, gt=0)
     """Its standard deviation."""
-    observations: float = Field(default=12.0, gt=0)
+    observations: float = Field(default=4.0, gt=0)
     """Pairs of tracklets this prior is worth. Raise it where it was measured for this embedder and the site cannot
     teach better: few tracklets, or the same few objects again and again."""
 
@@ -65,9 +70,11 @@ class AssociateSettings(Settings):
     """When a match is called a match."""
 
     confirm_posterior: float = Field(default=0.97, gt=0.5, lt=1)
-    """A match this probable is confirmed at once, when no unfinished track can still be a better candidate."""
-    accept_posterior: float = Field(default=0.85, gt=0.5, lt=1)
-    """At the deadline, the best candidate is confirmed when it is at least this probable."""
+    """A match this probable is confirmed at once, when no unfinished track can still be a better candidate. It buys
+    earliness only: which matches there are is said by `prefer`."""
+    prefer: Literal["recall", "balance", "precision"] | Cost = "balance"
+    """What an error costs: at the deadline a match is confirmed when it is at least this probable. `recall` is 0.35,
+    `balance` 0.5, `precision` 0.85; a number is cost of a wrong match / (cost of a wrong + cost of a missed one)."""
     provisional_posterior: float = Field(default=0.50, gt=0, lt=1)
     """A candidate this probable is published as provisional while the decision waits."""
     revise_margin: float = Field(default=4.0, gt=0)
@@ -79,6 +86,19 @@ class AssociateSettings(Settings):
     revision_horizon_s: float = Field(default=60.0, ge=0)
     """A decision older than this is final."""
     class_groups: tuple[tuple[str, ...], ...] = ()
-    """Classes a detector may confuse; others match only themselves. Empty: all classes but `person` are one group."""
+    """Classes that the detector is expected to confuse now and then; others hardly ever, until the site's own matches
+    say otherwise. Empty: all classes but `person` are one group."""
     similarity: SimilarityPrior = SimilarityPrior()
     """Where the calibration starts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "accept_posterior" in raw:
+            raise ValueError("accept_posterior is now called prefer: recall, balance, precision, or a number below 1")
+        return raw
+
+    @property
+    def accept_posterior(self) -> float:
+        """From this probability on a match costs less than none does."""
+        return PREFERENCES[self.prefer] if isinstance(self.prefer, str) else self.prefer

@@ -74,6 +74,8 @@ class LinkModel:
     counts: NDArray[np.float64]  # (BINS,) expected transits over log-spaced bins, decayed
     taken: float  # exits that took this link, decayed
     exits: float  # exits that could have, decayed
+    by_class: dict[str, tuple[float, ...]] = field(default_factory=dict)  # (taken, exits) of each
+    confusion: dict[str, dict[str, float]] = field(default_factory=dict)  # class that left → that entered → matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class CameraModel:
     new: float = 0.0  # those among them that began an identity
     watched_s: float = 0.0  # time behind both, decayed alike
     until_s: float | None = None  # capture time up to which it was counted
+    by_class: dict[str, tuple[float, ...]] = field(default_factory=dict)  # (entries, new) of each
 
 
 @dataclass(frozen=True, slots=True)

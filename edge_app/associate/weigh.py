@@ -41,6 +41,8 @@ class Verdict:
 def weigh(draft: Draft, rows: list[Passage]) -> dict[str, Verdict]:
     """Best assignment and marginals of every component in which something happened lately."""
     edges = {passage.id: [e for e in passage.edges if _available(draft, e, passage)] for passage in rows}
+    settings = draft.rules.settings
+    threshold = min(settings.accept_posterior, settings.provisional_posterior)  # what may be said at all
     verdicts = {passage.id: Verdict(None, [], [], 1.0) for passage in rows if not edges[passage.id]}
     pairs = [(row, edge.from_) for row, candidates in edges.items() for edge in candidates]
     for names, columns in assign.components(pairs):
@@ -48,18 +50,18 @@ def weigh(draft: Draft, rows: list[Passage]) -> dict[str, Verdict]:
             continue
         column_of = {name: index for index, name in enumerate(columns)}
         log_odds = np.full((len(names), len(columns)), -np.inf)
-        sticky = np.zeros_like(log_odds)
-        no_match = np.zeros(len(names))
+        sticky = np.zeros_like(log_odds)  # what is decided is held to be more probable than it is
         for i, name in enumerate(names):
             passage = draft.passages[name]
             for edge in edges[name]:
                 log_odds[i, column_of[edge.from_]] = draft.log_odds(edge, passage)
             if passage.decided == "matched" and passage.parent in column_of:
-                sticky[i, column_of[passage.parent]] = draft.rules.settings.revise_margin
+                sticky[i, column_of[passage.parent]] = settings.revise_margin
             elif passage.decided == "unmatched":
-                no_match[i] = draft.rules.settings.revise_margin
-        partners = assign.best(log_odds + sticky, no_match)
+                sticky[i] = -settings.revise_margin
         probabilities, nobody = assign.marginals(log_odds)
+        held, _ = assign.marginals(log_odds + sticky) if sticky.any() else (probabilities, nobody)
+        partners = assign.cheapest(held, threshold)
         for i, name in enumerate(names):
             chosen = columns[partners[i]] if partners[i] >= 0 else None
             verdicts[name] = Verdict(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_app.associate.gallery import class_penalty
+from edge_app.associate.classes import alike
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.types import Tracklet
 
@@ -67,7 +67,7 @@ def reasons(
             continue
         ways = [link for link in links if link.to_camera == passage.camera]
         candidates = [one for link in ways for one in _in_time(link, passage, left, exits)]
-        same = [one for one in candidates if class_penalty(settings, one.class_name, passage.class_name) is not None]
+        same = [one for one in candidates if alike(settings, one.class_name, passage.class_name)]
         if not ways:
             found[f"no link leads to camera {passage.camera}" if links else "no links are configured (links:)"] += 1
         elif not candidates:
@@ -97,7 +97,7 @@ def _not_alike(passage: Seen, candidates: list[Seen], taken: set[str], minimum_s
         return "its candidates were embedded by another model"
     if all(one.id in taken for one in embedded):
         return "its candidates went on as another passage"
-    return "no candidate was probable enough (associate.accept_posterior)"
+    return "no candidate was probable enough (associate.prefer)"
 
 
 def told(passages: Sequence[Seen], matched: int, counts: Counter[str]) -> Iterator[str]:

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+from edge_app.associate.classes import alike
 from edge_app.associate.facts import Match
-from edge_app.associate.gallery import class_penalty
 from edge_app.associate.settings import AssociateSettings, LinkSettings
 from edge_app.judge.shares import Share
 from edge_app.judge.truth import TruePair, TruePassage, Truth
@@ -146,7 +146,7 @@ class _Loss:
         transit = next(link.transit for link in self.standard.links if link.id == pair.link)
         if not transit.min_s <= after.entry_time_s - before.exit_time_s <= transit.max_s:
             return TIMES, pair.link
-        if class_penalty(self.standard.associate, before.class_name, after.class_name) is None:
+        if not alike(self.standard.associate, before.class_name, after.class_name):
             return CLASSES, pair.link
         return (TAKEN if before.id in self.left_as or after.id in self.came_as else DOUBT), pair.link
 

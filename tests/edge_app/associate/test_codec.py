@@ -148,3 +148,25 @@ def test_a_value_under_the_name_of_another_and_a_group_that_nobody_knows() -> No
     parts["associate/dreams/1"] = sealed("crosslane.dream/1", b"{}")
     stored, _ = goes_on(parts)
     assert set(stored.unreadable) == {first, "associate/dreams/1"}
+
+
+@pytest.mark.parametrize("group", ["links", "cameras"])
+@pytest.mark.parametrize("tally", [[1.0], [1.0, 2.0, 3.0], [-1.0, 0.0], []])
+def test_a_class_whose_tally_is_none_costs_one_value(group: str, tally: list[float]) -> None:
+    parts = dict(played()[2])
+    key = next(key for key in sorted(parts) if key.startswith(f"{codec.PREFIX}{group}/"))
+    raw = json.loads(unsealed(parts[key], codec.GROUPS[group].format))
+    parts[key] = sealed(codec.GROUPS[group].format, json.dumps({**raw, "by_class": {"car": tally}}).encode())
+    stored, _ = goes_on(parts)
+    assert set(stored.unreadable) == {key}
+
+
+def test_what_a_release_before_classes_had_written_is_read() -> None:
+    parts = dict(played()[2])
+    for key in [key for key in parts if key.split("/")[1] in ("links", "cameras")]:
+        form = codec.GROUPS[key.split("/")[1]].format
+        raw = json.loads(unsealed(parts[key], form))
+        older = {name: value for name, value in raw.items() if name not in ("by_class", "confusion")}
+        parts[key] = sealed(form, json.dumps(older).encode())
+    stored, _ = goes_on(parts)
+    assert stored.unreadable == {}

@@ -56,18 +56,38 @@ def test_a_jam_cannot_kill_a_link() -> None:
 
 def test_a_share_is_learned_from_its_prior() -> None:
     model = links.new_link(LINK)
-    assert links.share_taken(LINK, model, 2) == pytest.approx(links.ONWARD / 2)
+    assert links.share_taken(LINK, model, 2, "car") == pytest.approx(links.ONWARD / 2)
     for _ in range(300):
-        model = links.learn_share(model, 0.9)
-    assert links.share_taken(LINK, model, 2) == pytest.approx(0.9, abs=0.05)
+        model = links.learn_share(model, 0.9, "car")
+    assert links.share_taken(LINK, model, 2, "car") == pytest.approx(0.9, abs=0.05)
+    assert links.share_taken(LINK, model, 2, "bus") == pytest.approx(0.9, abs=0.05), "it leans on what all do"
+
+
+def test_each_class_has_a_share_of_its_own() -> None:
+    model = links.new_link(LINK)
+    for _ in range(200):
+        model = links.learn_share(links.learn_share(model, 0.9, "car"), 0.1, "bus")
+    assert links.share_taken(LINK, model, 2, "car") == pytest.approx(0.9, abs=0.08)
+    assert links.share_taken(LINK, model, 2, "bus") == pytest.approx(0.1, abs=0.08)
 
 
 def test_the_rate_of_newcomers_follows_the_traffic() -> None:
     busy = camera()
     for second in range(600):
-        busy = links.learn_entry(busy, 1000.0 + second, 0.5)
-    assert links.rate_of_new(busy) == pytest.approx(0.5, rel=0.1)
-    assert links.rate_of_new(camera()) > 0
+        busy = links.learn_entry(busy, 1000.0 + second, 0.5, "car")
+    assert links.rate_of_new(busy, "car") == pytest.approx(0.5, rel=0.1)
+    assert links.rate_of_new(camera(), "car") > 0
+
+
+def test_newcomers_of_each_class_come_as_often_as_they_do() -> None:
+    """Nine cars in ten are no newcomers, of the buses half are; a class that was never seen is rare."""
+    busy = camera()
+    for second in range(1800):
+        name, is_new = ("bus", 0.5) if second % 10 == 0 else ("car", 0.1)
+        busy = links.learn_entry(busy, 1000.0 + second, is_new, name)
+    assert links.rate_of_new(busy, "car") == pytest.approx(0.9 * 0.1, rel=0.1)
+    assert links.rate_of_new(busy, "bus") == pytest.approx(0.1 * 0.5, rel=0.15)
+    assert links.rate_of_new(busy, "tram") < 0.01
 
 
 @pytest.mark.parametrize("values", [(5, 4, 10), (5, 11, 10), (5, None, 5), (0, 1, 2)])

@@ -126,7 +126,7 @@ def test_provisional_comes_first_and_is_superseded() -> None:
 
 
 def test_a_provisional_match_that_comes_to_nothing_is_taken_back() -> None:
-    run = Run(rules(AB, confirm_posterior=0.9999, accept_posterior=0.9998, provisional_posterior=0.3))
+    run = Run(rules(AB, confirm_posterior=0.9999, prefer=0.9998, provisional_posterior=0.3))
     facts = run.until(300, tracklet("1", "a", 5, 10, look(1)), tracklet("2", "b", 20, 25, look(1)))
     provisional = next(f for f in facts if isinstance(f, Match))
     retraction = next(f for f in facts if isinstance(f, Revision))
