@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,11 @@ class Run:
     speed: dict[str, Any] = field(default_factory=dict)
 
 
-def run_node(config: Site) -> Run:
-    """The whole application without a broker, as fast as it can."""
+def run_node(config: Site, prepare: Callable[[app.Node], None] = lambda _: None) -> Run:
+    """The whole application without a broker, as fast as it can. `prepare` is done to the opened node."""
     run, frames = Run(), 0
     with app.Node(config, lineage="benchmark") as node:
+        prepare(node)
         engines = [part.engine for part in (node.detector, node.embedder) if hasattr(part, "engine")]
         before_s, began_s = sum(engine.busy_s for engine in engines), time.perf_counter()
         for step in node.steps(threading.Event()):
