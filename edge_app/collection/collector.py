@@ -101,8 +101,10 @@ class Collector:
     def parts(self) -> dict[str, bytes]:
         """For the pipeline's next transaction: how many views are in memory only."""
         with self._change:
-            waiting = self._lost["crops_seen"] - self._accounted
-        return {MEMORY: sealed(_FORMAT, b"%d" % max(waiting, 0))}
+            return self._memory(self._accounted)
+
+    def _memory(self, accounted: int) -> dict[str, bytes]:
+        return {MEMORY: sealed(_FORMAT, b"%d" % max(self._lost["crops_seen"] - accounted, 0))}
 
     def note(self, views: Sequence[View], tracklets: Sequence[Tracklet], facts: Sequence[Fact]) -> None:
         """One step. Never waits; pixels that find the queue full are left out and counted."""
@@ -228,13 +230,17 @@ class Collector:
         self._save()
 
     def _save(self) -> None:
-        """What was accepted, and then what is in memory: the other way round a step between them would miss some."""
+        """What was accepted, in one transaction with what then is in memory: apart from each other a process that dies
+        between them would count the accepted as lost."""
         accounted = self._keeper.accounted
         parts, losses = self.spool.take()
-        if parts or losses:
-            self._saver.save({**parts, **self._keeper.stored()}, [self._gap(loss) for loss in losses])
         with self._change:
-            self._accounted = accounted + self._lost["crops_lost_in_the_queue"]
+            accounted += self._lost["crops_lost_in_the_queue"]
+            memory = self._memory(accounted)
+        if parts or losses:
+            self._saver.save({**parts, **self._keeper.stored(), **memory}, [self._gap(loss) for loss in losses])
+        with self._change:  # not before: a step of the pipeline between them would miss some
+            self._accounted = accounted
         self._gauges = {
             "crops_waiting_for_a_verdict": self._keeper.hold.looks,
             "crop_shards_waiting": len(self.spool.closed()),

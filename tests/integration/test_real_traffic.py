@@ -29,12 +29,12 @@ def test_no_vehicle_is_in_both_halves(data):
 
 def test_a_few_vehicles_with_perfect_boxes_are_found(data, tmp_path):
     plan = real_traffic.Plan(seed=3, half="choose", headway_s=4.0, leaves=0.0)
-    traffic = [visit for visit in real_traffic.visits(data, plan) if visit.vehicle < 12]
-    assert real_traffic.record(tmp_path, traffic, plan.seed) > 300
+    traffic = [visit for visit in real_traffic.visits(data, plan) if visit.vehicle < 8]
+    assert real_traffic.record(tmp_path, traffic, plan.seed) > 200
     config = real_site.site(tmp_path, plan, {"recorded": str(tmp_path / "truth.jsonl")})
     row = real_site.played(config, tmp_path / "truth.jsonl")
-    assert row["pairs"] == 12
+    assert row["pairs"] == 8
     for camera in row["cameras"]:
-        assert camera["seen"] == {"hits": 12, "count": 12}
-    assert row["crosslane"][0] >= 8
-    assert sum(row["lost"].values()) == 12 - row["crosslane"][2]
+        assert camera["seen"] == {"hits": 8, "count": 8}
+    assert row["crosslane"][0] >= 5
+    assert sum(row["lost"].values()) == 8 - row["crosslane"][2]

@@ -103,9 +103,9 @@ def true_boxes(tmp_path, seconds):
 
 
 def test_beside_a_truth_from_a_file_it_is_judged_as_beside_the_simulation(tmp_path):
-    world, truth = true_boxes(tmp_path, 90.0)
+    world, truth = true_boxes(tmp_path, 60.0)
     config = parse(
-        raw_config(Play(seconds=90.0, start_s=START_S), tmp_path / "unused.db", None), tmp_path / "site.yaml"
+        raw_config(Play(seconds=60.0, start_s=START_S), tmp_path / "unused.db", None), tmp_path / "site.yaml"
     )
     beside = true_passages(config, truth)
     account = Account(config, beside=beside)
@@ -116,15 +116,15 @@ def test_beside_a_truth_from_a_file_it_is_judged_as_beside_the_simulation(tmp_pa
     verdict = account.verdict()
     matches = standing_matches(account.facts)
     score = judge_simulated(world, account.tracklets, matches, (world.start_s, world.end_s)).score
-    assert (verdict.links[0].precision, verdict.links[0].precision.count > 10) == (score.total.precision, True)
+    assert (verdict.links[0].precision, verdict.links[0].precision.count > 5) == (score.total.precision, True)
     assert {row.link: row.precision for row in verdict.links[1:]} == {row.link: row.precision for row in score.links}
-    said, _ = replayed(tmp_path, 90.0, truth=truth)
+    said, _ = replayed(tmp_path, 60.0, truth=truth)
     assert f"all links: precision {score.total.precision}, recall" in said
 
 
 def test_boxes_and_truth_from_one_file_see_everything(tmp_path):
-    _, truth = true_boxes(tmp_path, 60.0)
-    said, _ = replayed(tmp_path, truth=truth, detector={"recorded": str(truth)})
+    _, truth = true_boxes(tmp_path, 30.0)
+    said, _ = replayed(tmp_path, 30.0, truth=truth, detector={"recorded": str(truth)})
     cameras = re.findall(r"camera (\S+): seen (\S+) .*; counted (\d+) of (\d+)", said)
     assert len(cameras) == 4, said
     assert all(float(seen) > 0.85 for _, seen, _, _ in cameras), said
