@@ -42,8 +42,10 @@ def log_confusion(settings: AssociateSettings, learned: Confusion, left: str, ri
     return math.log(max((seen.get(right, 0.0) + WORTH * prior) / (sum(seen.values()) + WORTH), FLOOR))
 
 
-def learn_confusion(learned: Confusion, left: str, right: str, genuine: float) -> dict[str, dict[str, float]]:
+def learn_confusion(
+    learned: dict[str, dict[str, float]], left: str, right: str, genuine: float
+) -> dict[str, dict[str, float]]:
     """One decided pair that is one object with probability `genuine`."""
     seen = {name: count * DECAY**genuine for name, count in learned.get(left, {}).items()}
     seen[right] = seen.get(right, 0.0) + genuine
-    return {**{name: dict(row) for name, row in learned.items()}, left: seen}
+    return {**learned, left: seen}

@@ -12,19 +12,17 @@ Definitions
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge_app.judge.shares import Share
+from edge_app.judge.truth import most_shown
 from edge_app.simulation.detections import best_overlap
 from edge_app.simulation.traffic import Passage, TrueLink
 from edge_app.simulation.world import World
-from edge_app.types import Tracklet
-
-_LOOKS_PER_TRACKLET = 12  # path points compared with the truth
+from edge_app.types import Floats, Tracklet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +48,13 @@ class Score:
 
 def passage_of(world: World, tracklet: Tracklet) -> Passage | None:
     """The passage that most path points show (IoU ≥ 0.3), None when the majority shows nothing."""
-    votes: Counter[Passage | None] = Counter()
-    count = len(tracklet.path_times_s)
-    for index in np.unique(np.linspace(0, count - 1, min(count, _LOOKS_PER_TRACKLET)).round().astype(int)):
-        truth = world.visible(tracklet.camera, float(tracklet.path_times_s[index]))
-        best = best_overlap(tracklet.path_boxes[index], truth)
-        passage = None if best is None else truth.passages[best]
-        votes[passage] += 1
-    return votes.most_common(1)[0][0] if votes else None
+
+    def at(time_s: float, box: Floats) -> Passage | None:
+        truth = world.visible(tracklet.camera, time_s)
+        best = best_overlap(box, truth)
+        return None if best is None else truth.passages[best]
+
+    return most_shown(tracklet, at)
 
 
 def passages_of(world: World, tracklets: Iterable[Tracklet]) -> dict[str, Passage | None]:

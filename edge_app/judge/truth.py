@@ -9,18 +9,21 @@ are kept, in the frames that are played.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from edge_app.associate.settings import LinkSettings
 from edge_app.boxes import NAMELESS, NO_ID, Boxes, intersection_over_union
 from edge_app.errors import ConfigurationError
-from edge_app.perception.area import standing
+from edge_app.perception.area import feet, standing
 from edge_app.settings import Polygon
 from edge_app.types import Detections, Detector, Floats, Frame, Tracklet
+
+T = TypeVar("T")
 
 AWAY_S = 10.0
 SAME_IOU = 0.3  # of a box and the object that it shows
@@ -85,12 +88,11 @@ class Truth:
         """One frame of a recording."""
         assert frame.number is not None  # live cameras are refused before
         each = self._boxes[frame.camera]
-        rows = np.arange(each.of(frame.number).start, each.of(frame.number).stop)
+        there = each.of(frame.number)
+        rows = np.arange(there.start, there.stop)
         rows = rows[self._kept[frame.camera][each.classes[rows]]]
         if frame.camera in self._areas and len(rows):
-            boxes = each.boxes[rows]
-            feet = np.stack([boxes[:, [0, 2]].mean(1), boxes[:, 3]], axis=1) / (frame.width_px, frame.height_px)
-            rows = rows[standing(self._areas[frame.camera], feet.astype(np.float64))]
+            rows = rows[standing(self._areas[frame.camera], feet(frame, each.boxes[rows]))]
         if not len(rows):
             return
         passages = [
@@ -113,17 +115,16 @@ class Truth:
 
     def shown_by(self, tracklet: Tracklet) -> TruePassage | None:
         """The passage that most points of its path show; None when most of them show nothing."""
-        count = len(tracklet.path_times_s)
-        votes: Counter[TruePassage | None] = Counter()
-        for index in np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int)).tolist():
-            moment = self._moments[tracklet.camera].get(float(tracklet.path_times_s[index]))
-            if moment is None:
-                votes[None] += 1
-                continue
-            overlaps = intersection_over_union(tracklet.path_boxes[index][None], moment.boxes)[0]
+        moments = self._moments[tracklet.camera]
+
+        def at(time_s: float, box: Floats) -> TruePassage | None:
+            if (moment := moments.get(time_s)) is None:
+                return None
+            overlaps = intersection_over_union(box[None], moment.boxes)[0]
             best = int(overlaps.argmax())
-            votes[moment.passages[best] if overlaps[best] >= SAME_IOU else None] += 1
-        return votes.most_common(1)[0][0] if votes else None
+            return moment.passages[best] if overlaps[best] >= SAME_IOU else None
+
+        return most_shown(tracklet, at)
 
     def pairs(self, links: Sequence[LinkSettings]) -> list[TruePair]:
         """In the order of their arrival."""
@@ -138,6 +139,14 @@ class Truth:
             if (before.camera, after.camera) in ways
         ]
         return sorted(found, key=lambda pair: pair.to.entry_time_s)
+
+
+def most_shown(tracklet: Tracklet, at: Callable[[float, Floats], T | None]) -> T | None:
+    """What `at`, given the time and the (4,) box of a point of its path, says of most of `LOOKS` points."""
+    count = len(tracklet.path_times_s)
+    looks = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int)).tolist()
+    votes = Counter(at(float(tracklet.path_times_s[index]), tracklet.path_boxes[index]) for index in looks)
+    return votes.most_common(1)[0][0] if votes else None
 
 
 class Watched:

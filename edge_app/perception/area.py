@@ -10,16 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.settings import Polygon
-from edge_app.types import Detections, Frame
+from edge_app.types import Detections, Floats, Frame
 
 
 def within(area: Polygon, frame: Frame, detections: Detections) -> Detections:
     """The detections whose foot (the middle of the box's lower edge) lies in the area."""
     if not len(detections):
         return detections
-    feet = np.stack([detections.boxes[:, [0, 2]].mean(1), detections.boxes[:, 3]], axis=1)
-    kept = standing(area, feet / (frame.width_px, frame.height_px))
+    kept = standing(area, feet(frame, detections.boxes))
     return Detections(detections.boxes[kept], detections.scores[kept], detections.classes[kept])
+
+
+def feet(frame: Frame, boxes: Floats) -> NDArray[np.float64]:
+    """(N, 4) boxes → (N, 2) the middle of each lower edge, as shares of the frame."""
+    places: NDArray[np.float64] = np.stack([boxes[:, [0, 2]].mean(1), boxes[:, 3]], axis=1) / (
+        frame.width_px,
+        frame.height_px,
+    )
+    return places
 
 
 def standing(area: Polygon, feet: NDArray[np.float64]) -> NDArray[np.bool_]:
