@@ -29,9 +29,11 @@ from edge_app.health.watchdog import status_line
 from edge_app.meter import Meter
 from edge_app.networks import open_models
 from edge_app.perception.crops import CropSelector
+from edge_app.perception.finished import Zone
 from edge_app.perception.perception import Perception
+from edge_app.perception.riders import Asked
 from edge_app.perception.track import TrackerBank
-from edge_app.perception.tracklets import TrackletBuilder, Zone
+from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
 from edge_app.sources.cameras import Cameras, Tick
 from edge_app.sources.clock import SteadyClock
@@ -131,7 +133,7 @@ class Node:
             self.saver,
             gap=self._gap,
             open_tracks=self.perception.builder.names,
-            classes=(config.detector and config.detector.classes) or self.detector.class_names,
+            classes=self.detector.class_names,
             upload=None if config.upload is None else (config.upload, self.clock),
         )
         opened.callback(self._closing.expect("the crops", OTHERS).within, collector.close)
@@ -198,14 +200,17 @@ class Node:
             camera.id: {name: Zone(polygon=polygon) for name, polygon in camera.zones.items()}
             for camera in config.cameras
         }
+        classes = config.detector and config.detector.classes
+        asked = Asked(frozenset(classes) if classes else None, config.track.two_wheelers)
         return Perception(
             self.detector,
             TrackerBank(config.node, self.store.boot_id, track, names),
             CropSelector(config.crops),
             self.embedder,
-            TrackletBuilder(config.node, names, zones, config.tracklets),
+            TrackletBuilder(config.node, names, zones, config.tracklets, asked),
             self.meter,
             {camera.id: camera.area for camera in config.cameras if camera.area is not None},
+            asked,
         )
 
     def steps(self, stop: threading.Event) -> Iterator[Step]:

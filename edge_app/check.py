@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_app.clock import Clock
 from edge_app.config import Site, load
 from edge_app.contract.errors import ContractError
 from edge_app.errors import BrokerError, ConfigurationError, EdgeError, UploadError, WorldError
 from edge_app.runtime.bundles import Today
-
-if TYPE_CHECKING:
-    from edge_app.perception.detect import OnnxDetector
-    from edge_app.perception.recorded import RecordedDetector
 
 
 class CheckError(EdgeError):
@@ -60,8 +55,9 @@ def check_site(path: Path, lenient: bool = False) -> list[str]:
 
 
 def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
+    known: list[str] = []  # classes of the detector, once it was opened
     if config.detector is not None:
-        yield "detector", lambda: _detector(config)
+        yield "detector", lambda: _detector(config, known)
     if config.embedder is not None:
         yield "embedder", lambda: _embedder(config)
     for camera in config.cameras:
@@ -70,7 +66,7 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "messages", lambda: _messages(config)
     yield "store", lambda: _store(config)
     if config.collection.enabled:
-        yield "collection", lambda: _collection(config)
+        yield "collection", lambda: _collection(config, known)
     if config.health.prometheus_port is not None:
         yield "Prometheus", lambda: _prometheus(config)
     if config.mqtt is not None:
@@ -79,21 +75,17 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "upload", lambda: _upload(config)
 
 
-def _detector(config: Site) -> str:
-    assert config.detector is not None
-    detector = _opened(config)
-    try:
-        return f"{config.detector.path.name}, {detector.about()}"
-    finally:
-        detector.close()
-
-
-def _opened(config: Site) -> OnnxDetector | RecordedDetector:
+def _detector(config: Site, known: list[str]) -> str:
     from edge_app.perception.models import open_site_detector
 
     assert config.detector is not None
     cameras = [camera.id for camera in config.cameras]
-    return open_site_detector(config.detector, cameras, config.bundles, _today()).detector
+    detector = open_site_detector(config.detector, cameras, config.bundles, _today()).detector
+    known += detector.class_names
+    try:
+        return f"{config.detector.path.name}, {detector.about()}"
+    finally:
+        detector.close()
 
 
 def _embedder(config: Site) -> str:
@@ -153,16 +145,11 @@ def _store(config: Site) -> str:
     return check_store(config.store.path)
 
 
-def _collection(config: Site) -> str:
+def _collection(config: Site, known: list[str]) -> str:
     from edge_app.collection.told import told
 
-    settings = config.detector
-    classes = settings.classes if settings else None
-    if settings is not None and classes is None:
-        detector = _opened(config)
-        classes = detector.class_names
-        detector.close()
-    return told(config.collection, classes or ())
+    opened = known or config.detector is None  # where it could not be, that was said
+    return told(config.collection, known if opened else None)
 
 
 def _prometheus(config: Site) -> str:

@@ -25,9 +25,9 @@ from edge_app.logs import LogSettings
 from edge_app.perception.crops import CropSettings
 from edge_app.perception.detect import DetectorSettings
 from edge_app.perception.embed import EmbedderSettings
+from edge_app.perception.finished import TrackletSettings
 from edge_app.perception.recorded import RecordedSettings
 from edge_app.perception.track import TrackSettings
-from edge_app.perception.tracklets import TrackletSettings
 from edge_app.runtime.bundles import BundleSettings, is_bundle
 from edge_app.settings import Name, Settings
 from edge_app.sources import together

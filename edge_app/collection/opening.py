@@ -67,7 +67,7 @@ def open_collector(
     Args:
         names: of the site and of the node.
         stored: the store, and what it held when it was opened.
-        classes: what the detector is asked for.
+        classes: what the detector knows.
         upload: where shards go, and the node's clock; None where they stay.
 
     Raises `StoreError` when the spool's folder cannot be used, `ConfigurationError` for an upload that cannot be begun.

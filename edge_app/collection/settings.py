@@ -19,8 +19,8 @@ class CollectionSettings(Settings):
     """The spool. Its folder is made when it is missing, for its owner alone."""
     persons: Literal["never", "blur", "keep"] = "never"
     """`never`: no crop in which the detector found a person, however weakly. `blur`: persons in crops of vehicles are
-    made unrecognisable. `keep`: crops of persons are kept too. Only a detector that knows the class `person` (see
-    `detector.classes`) can tell."""
+    made unrecognisable. `keep`: crops of persons are kept too. Only a detector that knows the class `person` can
+    tell. Riders are persons: where two-wheelers matter, `never` keeps hardly a crop of them."""
     daily_bytes: int = Field(default=200_000_000, ge=1_000_000)
     """Crops kept in any 24 hours, controls among them."""
     crops_per_passage: int = Field(default=4, ge=1, le=64)

@@ -18,22 +18,23 @@ PERSONS = {
 }
 
 
-def told(settings: CollectionSettings, classes: Sequence[str]) -> str:
-    """`classes`: what the detector is asked for. Raises `StoreError` when the folder cannot be written."""
+def told(settings: CollectionSettings, classes: Sequence[str] | None) -> str:
+    """`classes`: what the detector knows; None where that is not known. Raises `StoreError` when the folder cannot be
+    written."""
     kept = f"of a passage at most {settings.crops_per_passage} crops, of {settings.control_share:.0%} of them all"
     much = f"at most {_mb(settings.daily_bytes)} in 24 hours and {_mb(settings.spool_bytes)} for "
     much += f"{settings.retention_days:g} days"
-    return f"{kept}; {PERSONS[settings.persons]}; {much}; {_folder(settings.folder)}" + (
-        f"; {unseen}" if (unseen := unseen_persons(settings, classes)) else ""
-    )
+    unseen = None if classes is None else unseen_persons(settings, classes)
+    said = [kept, PERSONS[settings.persons], much, _folder(settings.folder), *([unseen] if unseen else [])]
+    return "; ".join(said)
 
 
 def unseen_persons(settings: CollectionSettings, classes: Sequence[str]) -> str | None:
-    """Why persons in crops cannot be told, of a detector that is asked for these classes; None when they can, or may be
+    """Why persons in crops cannot be told, of a detector that knows these classes; None when they can, or may be
     kept."""
     if settings.persons == "keep" or PERSON in classes:
         return None
-    return "the detector is not asked for the class person, so whoever stands in a crop of a vehicle is not noticed"
+    return "the detector does not know the class person, so whoever stands in a crop of a vehicle is not noticed"
 
 
 def _folder(folder: Path) -> str:

@@ -18,7 +18,7 @@ object that stands still is not looked at again (`moved_iou`). The same frames a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ _SHARPNESS_SIDE_PX = 48
 class CropSettings(Settings):
     """Which views of a track are embedded."""
 
-    minimum_quality: float = Field(default=0.1, ge=0, le=1)
+    minimum_quality: float = Field(default=0.05, ge=0, le=1)
     """Views below this quality are never embedded."""
     minimum_side_px: float = Field(default=16, ge=1)
     """Boxes with a shorter side are too small to recognise anything."""
@@ -79,14 +79,17 @@ class CropSelector:
         self._settings = settings
         self._open: dict[str, _Looks] = {}
 
-    def select(self, frame: Frame, tracks: Tracks) -> list[View]:
-        """The views of this frame worth embedding; forgets the tracks that ended with it."""
+    def select(self, frame: Frame, tracks: Tracks, unasked: Collection[str] = ()) -> list[View]:
+        """The views of this frame worth embedding, none of tracks that nobody asked for; forgets the tracks that ended
+        with it."""
         self.forget(tracks.ended)
         if not tracks.ids:
             return []
         quality = geometric_quality(tracks, frame.width_px, frame.height_px, self._settings)
         views = []
         for row, track in enumerate(tracks.ids):
+            if track in unasked:
+                continue
             looks = self._open.setdefault(track, _Looks(first_s=tracks.time_s))
             if self._wanted(looks, tracks.time_s, tracks.boxes[row], float(quality[row])):
                 views += self._take(looks, frame, tracks, row, float(quality[row]))

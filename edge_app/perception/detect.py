@@ -21,7 +21,7 @@ from edge_app.perception.class_names import agree, default_names, names_in
 from edge_app.perception.losses import EMPTY_BOXES, REFUSED_BOXES, UNKNOWN_BOXES
 from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
 from edge_app.settings import FilePath, Settings
-from edge_app.types import Detections, Frame
+from edge_app.types import PERSON, Detections, Frame
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,15 @@ class DetectorSettings(Settings):
     """Names of all classes of the model; overrides the manifest, and must not contradict what the model file says of
     itself. Left out, they are those of the file; a model of 80 classes without names is COCO's."""
     classes: tuple[str, ...] | None = None
-    """Names of the classes to keep; all when absent."""
+    """Names of the classes to keep; all when absent. Persons are noticed in any case, where the model knows them: for
+    `collection.persons`, and because of a rider often the person is found and not the motorcycle."""
     score_threshold: float = Field(default=0.1, gt=0, le=1)
     """Weaker boxes are dropped. Low on purpose: the tracker follows a known object through weak detections."""
     iou_threshold: float = Field(default=0.6, gt=0, le=1)
     """Of two boxes of one class that overlap more than this, the weaker is dropped."""
     duplicate_iou: float = Field(default=0.8, gt=0, le=1)
-    """The same across classes: one object seen as car and as truck becomes one box. 1 switches it off."""
+    """The same across classes: one object seen as car and as truck becomes one box. 1 switches it off. A person is
+    never the same object as a vehicle here."""
     part_share: float = Field(default=0.9, gt=0, le=1)
     """A weaker box that lies in a stronger one with this share of its area, and fills a third of it, is a part of the
     same object (the cab of a truck) and is dropped. 1 switches it off."""
@@ -102,6 +104,7 @@ class OnnxDetector:
             raise ModelError(f"{where}: {error}") from None
         self.class_names = names or default_names(count, where)
         self._kept = _kept(self.class_names, settings.classes, where)
+        self._person = np.array([name == PERSON for name in self.class_names])  # (C,) bool
         self._decode = DECODERS[self.head]
 
     def detect(self, frames: list[Frame]) -> list[Detections]:
@@ -172,33 +175,34 @@ class OnnxDetector:
         """Rows to keep, strongest first: suppression within each class, then of near-equal boxes across classes."""
         from cv2 import dnn
 
-        suppress_per_class: Any = dnn.NMSBoxesBatched  # OpenCV's type hints know lists only, its code takes arrays
-        suppress: Any = dnn.NMSBoxes
+        suppress: Any = dnn.NMSBoxesBatched  # OpenCV's type hints know lists only, its code takes arrays
         settings, least = self._settings, self._settings.score_threshold
         rows = np.arange(len(scores))
         corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)  # x y w h
+        kinds = self._person[classes].astype(np.int64)  # a rider is no part of the motorcycle
         if self.head != "ultralytics-end2end":
-            rows = np.array(suppress_per_class(corners, scores, classes, least, settings.iou_threshold), np.intp)
+            rows = np.array(suppress(corners, scores, classes, least, settings.iou_threshold), np.intp)
         if settings.duplicate_iou < 1 and len(rows) > 1:
-            rows = rows[np.array(suppress(corners[rows], scores[rows], least, settings.duplicate_iou), np.intp)]
+            alike = suppress(corners[rows], scores[rows], kinds[rows], least, settings.duplicate_iou)
+            rows = rows[np.array(alike, np.intp)]
         rows = rows[np.argsort(-scores[rows], kind="stable")][: settings.max_detections]
-        return rows[~parts(boxes[rows], settings.part_share)] if settings.part_share < 1 else rows
+        return rows[~parts(boxes[rows], kinds[rows], settings.part_share)] if settings.part_share < 1 else rows
 
 
-def parts(boxes: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """(N, 4) boxes, strongest first → (N,) whether each is a part of a stronger one; O(N²)."""
+def parts(boxes: NDArray[np.float32], kinds: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """(N, 4) boxes, strongest first, (N,) kinds → (N,) whether each is a part of a stronger one of its kind; O(N²)."""
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)  # (N, N)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3)
+    inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3) & (kinds[:, None] == kinds[None, :])
     found: NDArray[np.bool_] = np.tril(inside, -1).any(axis=1)  # [i, j] with j < i: j is the stronger
     return found
 
 
 def _kept(names: tuple[str, ...], wanted: tuple[str, ...] | None, where: str) -> NDArray[np.bool_]:
-    """(C,) bool: which classes are kept. Raises `ModelError` for a name that the model does not know."""
+    """(C,) bool: which are kept, persons always. Raises `ModelError` for a name that the model does not know."""
     unknown = [name for name in wanted or () if name not in names]
     if unknown:
         raise ModelError(f"{where}: no class {', '.join(map(repr, unknown))}; the model knows {', '.join(names)}")
-    return np.array([wanted is None or name in wanted for name in names])
+    return np.array([wanted is None or name in wanted or name == PERSON for name in names])

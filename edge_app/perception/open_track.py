@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ class OpenTrack:
     count: int = 0
     hidden_s: float = 0.0  # of the time between the first and the last
     votes: dict[str, float] = field(default_factory=dict)
+    rides: bool = False  # a person who moves as vehicles do
     stride: int = 1  # every stride-th observation is in the path
     path: array[float] = field(default_factory=lambda: array("d"))  # rows of time, x1, y1, x2, y2
     qualities: list[float] = field(default_factory=list)
@@ -57,12 +59,16 @@ class OpenTrack:
             del self.qualities[weakest], self.embeddings[weakest]
 
     def go_on(self, later: OpenTrack, longest: int) -> None:
-        """`later` is the same object, seen again after it was hidden, and by the same embedder."""
-        self.hidden_s += later.first[0] - self.last[0] + later.hidden_s
-        self.last, self.count = later.last, self.count + later.count
+        """`later` is the same object and by the same embedder: seen again after it was hidden, or followed twice. What
+        both saw at one time is in the path once."""
+        new = later.rows[later.rows[:, 0] > self.last[0]]
+        if later.last[0] > self.last[0]:
+            self.hidden_s += max(later.first[0] - self.last[0], 0.0) + later.hidden_s
+            self.last, self.count = later.last, self.count + math.ceil(later.count * len(new) / len(later.rows))
+        self.rides = self.rides or later.rides
         for name, score in later.votes.items():
             self.votes[name] = self.votes.get(name, 0.0) + score
-        self.path.extend(later.path)
+        self.path.extend(new.ravel())
         self._thin(longest)
         for quality, embedding in zip(later.qualities, later.embeddings, strict=True):
             self.look(quality, embedding)
@@ -77,7 +83,7 @@ def packed(tracks: Mapping[str, OpenTrack]) -> bytes:
     for name, track in tracks.items():
         heads.append([
             name, track.passage, track.camera, track.size, track.first, track.last, track.count, track.hidden_s,
-            track.votes, track.stride, len(track.path), track.qualities, track.embedder,
+            track.votes, track.rides, track.stride, len(track.path), track.qualities, track.embedder,
         ])  # fmt: skip
         blocks += [track.path.tobytes(), *(row.tobytes() for row in track.embeddings)]
     return json.dumps(heads).encode() + b"\n" + b"".join(blocks)
@@ -88,7 +94,7 @@ def unpacked(stored: bytes) -> dict[str, OpenTrack]:
     head, _, body = stored.partition(b"\n")
     tracks, place = {}, 0
     for name, *fields, stride, length, qualities, embedder in json.loads(head):
-        passage, camera, size, first, last, count, hidden_s, votes = fields
+        passage, camera, size, first, last, count, hidden_s, votes, rides = fields
         path = array("d", body[place : place + 8 * length])
         place += 8 * length
         dimension = embedder[1] if embedder else 0
@@ -100,9 +106,26 @@ def unpacked(stored: bytes) -> dict[str, OpenTrack]:
         if not np.isfinite(times).all() or not np.isfinite(block).all() or min(stride, count, *size) < 1 or not votes:
             raise ValueError(f"the track {name} is nowhere")
         tracks[name] = OpenTrack(
-            passage, camera, tuple(size), tuple(first), tuple(last), count, hidden_s, votes, stride, path, qualities,
-            [row.copy() for row in block], (embedder[0], dimension) if embedder else None,
+            passage, camera, tuple(size), tuple(first), tuple(last), count, hidden_s, votes, bool(rides), stride, path,
+            qualities, [row.copy() for row in block], (embedder[0], dimension) if embedder else None,
         )  # fmt: skip
     if place != len(body):
         raise ValueError("the snapshot has another length than its header says")
     return tracks
+
+
+def joined(groups: Iterable[bytes]) -> bytes:
+    """Each by its length."""
+    return b"".join(len(group).to_bytes(8, "big") + group for group in groups)
+
+
+def parted(stored: bytes) -> list[bytes]:
+    """What `joined` made one. Raises ValueError when it is damaged."""
+    found, place = [], 0
+    while place < len(stored):
+        end = place + 8 + int.from_bytes(stored[place : place + 8], "big")
+        found.append(stored[place + 8 : end])
+        place = end
+    if place != len(stored):
+        raise ValueError("the snapshot is too short")
+    return found

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import compress
 
+import numpy as np
+
 from edge_app.meter import Meter
 from edge_app.perception.area import within
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.losses import Losses
 from edge_app.perception.persons import beside, persons_in
+from edge_app.perception.riders import EVERYTHING, Asked
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.settings import Polygon
 from edge_app.store.parts import Parts
-from edge_app.types import Detector, Embedder, Floats, Frame, Tracklet, View
+from edge_app.types import Detections, Detector, Embedder, Floats, Frame, Tracklet, View
 
 TRACKS, LOOKS, TRACKLETS = "perception/tracks", "perception/looks", "perception/tracklets"
 
@@ -31,6 +34,7 @@ class Perception:
     builder: TrackletBuilder
     meter: Meter
     areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
+    asked: Asked = EVERYTHING
     losses: Losses = field(default_factory=Losses)
 
     def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
@@ -46,10 +50,12 @@ class Perception:
             with self.meter.stage("track"):
                 if frame.camera in self.areas:
                     detections = within(self.areas[frame.camera], frame, detections)
+                detections = self._followed(detections)
                 tracks = self.bank.update(frame.camera, frame.time_s, detections)
                 self.builder.observe(frame, tracks)
             with self.meter.stage("crops"):
-                views += [beside(view, persons) for view in self.selector.select(frame, tracks)]
+                unasked = self.builder.unasked_of(tracks.ids)
+                views += [beside(view, persons) for view in self.selector.select(frame, tracks, unasked)]
             ended += tracks.ended
         with self.meter.stage("embed"):
             rows = self.embedder.embed(views)
@@ -62,6 +68,14 @@ class Perception:
             self.selector.forget(expired)
             tracklets = self.builder.close([*ended, *expired]) + self.builder.give_up(now)
         return views, tracklets
+
+    def _followed(self, found: Detections) -> Detections:
+        """Those that are tracked: a detector finds persons whether they are asked for or not."""
+        follows = np.array([self.asked.follows(name) for name in self.detector.class_names], bool)
+        if follows.all():
+            return found
+        kept = follows[found.classes]
+        return Detections(found.boxes[kept], found.scores[kept], found.classes[kept], found.lost)
 
     def _embedded(self, view: View, row: Floats) -> View:
         """A view with its embedding, of the passage that its track turned out to be."""

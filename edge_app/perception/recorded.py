@@ -11,7 +11,7 @@ from edge_app.boxes import Boxes, read_boxes
 from edge_app.errors import ConfigurationError, ModelError
 from edge_app.perception.losses import EMPTY_BOXES
 from edge_app.settings import FilePath, Settings
-from edge_app.types import Detections, Frame
+from edge_app.types import PERSON, Detections, Frame
 
 
 class RecordedSettings(Settings):
@@ -24,7 +24,7 @@ class RecordedSettings(Settings):
     class_names: tuple[str, ...] | None = None
     """Names of the classes that rows give as numbers, from 1; those of MOTChallenge where it is left out."""
     classes: tuple[str, ...] | None = None
-    """Names of the classes to keep; all when absent."""
+    """Names of the classes to keep; all when absent. Persons are noticed in any case, as a detector's are."""
     score_threshold: float = Field(default=0.0, ge=0, le=1)
     """Weaker boxes are dropped; 0 keeps all."""
 
@@ -48,7 +48,7 @@ class RecordedDetector:
         self.class_names: tuple[str, ...] = tuple(known)
         self._settings, self._boxes = settings, boxes
         number = {name: index for index, name in enumerate(known)}
-        kept = set(settings.classes or known)
+        kept = {*(settings.classes or known), PERSON}
         self._numbers = {
             camera: np.array([number[name] for name in each.class_names], np.int64) for camera, each in boxes.items()
         }

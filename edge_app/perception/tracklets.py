@@ -6,50 +6,23 @@ here reads a clock, a file or a random number, and `snapshot` followed by `resto
 
 from __future__ import annotations
 
-import math
+import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
-
 from edge_app.errors import StoreError
-from edge_app.perception.area import standing
-from edge_app.perception.hidden import Hidden, HiddenSettings
-from edge_app.perception.open_track import OpenTrack, packed, unpacked
-from edge_app.settings import Polygon, Settings
+from edge_app.perception.finished import TrackletSettings, Zone, finished
+from edge_app.perception.hidden import Hidden
+from edge_app.perception.open_track import OpenTrack, joined, packed, parted, unpacked
+from edge_app.perception.pieces import goes_on, same_object
+from edge_app.perception.riders import EVERYTHING, Asked
+from edge_app.perception.traffic import Traffic, motion_of
+from edge_app.perception.traffic import read as traffic_of
 from edge_app.store.parts import sealed, unsealed
-from edge_app.types import Floats, Frame, Tracklet, Tracks, View
+from edge_app.types import PERSON, Floats, Frame, Tracklet, Tracks, View
 
-_FORMAT = "crosslane.tracklets/3"
-
-
-class Zone(Settings):
-    """A named area of a camera's picture."""
-
-    polygon: Polygon
-    """Corners x, y as shares of the frame's width and height, 0 to 1."""
-
-
-class TrackletSettings(Settings):
-    """What becomes of a finished track."""
-
-    minimum_observations: int = Field(default=4, ge=1)
-    """Shorter tracks are noise: dropped and counted."""
-    minimum_duration_s: float = Field(default=0.3, ge=0)
-    """Briefer tracks are noise: dropped and counted."""
-    maximum_embeddings: int = Field(default=8, ge=1, le=8)
-    """Embeddings kept per tracklet."""
-    maximum_path: int = Field(default=64, ge=2)
-    """Points kept of a tracklet's path."""
-    edge_margin: float = Field(default=0.06, ge=0, lt=0.5)
-    """A track begins or ends at a frame edge when its box comes this close, as a share of the frame's side."""
-    moved: float = Field(default=0.25, gt=0)
-    """An object moved when it went this share of its box's diagonal; else it has no heading."""
-    minimum_time_sigma_s: float = Field(default=0.05, gt=0)
-    """Least standard deviation of entry and exit times."""
-    hidden: HiddenSettings = HiddenSettings()
-    """Vehicles that stand still and are hidden for a while."""
+_FORMAT = "crosslane.tracklets/4"
+_ASKED_EVERY = 5  # observations of a person, between two looks at how they move
 
 
 class TrackletBuilder:
@@ -61,14 +34,19 @@ class TrackletBuilder:
         class_names: tuple[str, ...],
         zones: Mapping[str, Mapping[str, Zone]],
         settings: TrackletSettings,
+        asked: Asked = EVERYTHING,
     ) -> None:
         """`zones`: camera → zone name → area. Call `use_embedder` before the first `add_views`."""
         self._node, self._class_names, self._zones, self._settings = node, class_names, zones, settings
+        self._asked = asked
         self._open: dict[str, OpenTrack] = {}  # by track
         self._hidden = Hidden(settings.hidden)
+        self._traffic: dict[str, Traffic] = defaultdict(Traffic)  # by camera
         self._embedder = ("none", 0)
         self.dropped = 0  # tracks that were too short, since the start
         self.found_again = 0  # tracks that went on with a hidden one
+        self.pieces = 0  # tracks of an object that another track followed too, or went on with
+        self.unasked = 0  # tracks of persons that were followed because they might have been riders
 
     def use_embedder(self, version: str, dimension: int) -> None:
         """Views are embedded by this version from now on. A track that has views of another one ends as a passage of
@@ -78,6 +56,10 @@ class TrackletBuilder:
     @property
     def open_tracks(self) -> int:
         return len(self._open)
+
+    def unasked_of(self, tracks: Iterable[str]) -> frozenset[str]:
+        """Those of these tracks that are no passages as far as is known: nobody need look at them."""
+        return frozenset(track for track in tracks if not self._wants(self._open[track]))
 
     def names(self) -> frozenset[str]:
         """The tracks that have not ended."""
@@ -90,7 +72,10 @@ class TrackletBuilder:
             seen = (tracks.time_s, *box)
             if track not in self._open:
                 self._open[track] = OpenTrack(track, tracks.camera, (frame.width_px, frame.height_px), seen, seen)
-            self._open[track].observe(seen, self._class_names[index], score, 2 * self._settings.maximum_path)
+            one = self._open[track]
+            one.observe(seen, self._class_names[index], score, 2 * self._settings.maximum_path)
+            if one.count % _ASKED_EVERY == 0:
+                self._look_whether_it_rides(one)
 
     def add_views(self, views: list[View], embeddings: Floats) -> None:
         """M views and their embeddings (M, D) float32, unit rows. Views of tracks already closed are ignored, and
@@ -114,7 +99,7 @@ class TrackletBuilder:
     def close(self, ended: Iterable[str]) -> list[Tracklet]:
         """The tracklets of tracks that ended, in the order given: without those too short, and without those of hidden
         vehicles, see `give_up`."""
-        tracks = [self._open.pop(name) for name in ended if name in self._open]
+        tracks = [self._open.pop(name) for name in ended if name in self._open and not self._is_a_piece(name)]
         return self._finished(track for track in tracks if not (self._is_long(track) and self._hidden.take(track)))
 
     def give_up(self, now_s: float) -> list[Tracklet]:
@@ -131,15 +116,15 @@ class TrackletBuilder:
 
     def flush(self) -> list[Tracklet]:
         """Close every open track: at the end of a recording, or when tracking begins anew."""
-        tracks = [*self._hidden.all().values(), *self._open.values()]
-        self._open = {}
+        tracks = [*self._hidden.all().values()]
+        tracks += [self._open.pop(name) for name in [*self._open] if not self._is_a_piece(name)]
         self._hidden.begin_anew()
         return self._finished(tracks)
 
     def snapshot(self) -> bytes:
-        """Everything needed to go on exactly here: the open tracks, then the hidden ones, each by its length."""
-        tracks = packed(self._open)
-        return sealed(_FORMAT, len(tracks).to_bytes(8, "big") + tracks + packed(self._hidden.all()))
+        """Everything needed to go on exactly here."""
+        traffic = json.dumps({camera: one.motions for camera, one in self._traffic.items()}).encode()
+        return sealed(_FORMAT, joined([traffic, packed(self._open), packed(self._hidden.all())]))
 
     def restore(self, snapshot: bytes) -> None:
         """Go on where `snapshot` was taken; tracks stay with the embedder that saw them.
@@ -147,110 +132,67 @@ class TrackletBuilder:
         Raises `StoreError` when it is damaged or of another format; nothing has changed then.
         """
         try:
-            stored = unsealed(snapshot, _FORMAT)
-            end = 8 + int.from_bytes(stored[:8], "big")
-            tracks, hidden = unpacked(stored[8:end]), unpacked(stored[end:])
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            motions, open_ones, hidden_ones = parted(unsealed(snapshot, _FORMAT))
+            traffic = {camera: traffic_of(each) for camera, each in json.loads(motions).items()}
+            tracks, hidden = unpacked(open_ones), unpacked(hidden_ones)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise StoreError(f"the stored tracklets are unusable ({error}); they begin anew") from None
         self._open = tracks
+        self._traffic = defaultdict(Traffic, traffic)
         self._hidden.begin_anew(hidden.values())
 
     def _finished(self, tracks: Iterable[OpenTrack]) -> list[Tracklet]:
         found = []
         for track in tracks:
-            if self._is_long(track):
-                found.append(self._finish(track))
+            self._look_whether_it_rides(track)
+            if not self._wants(track):
+                self.unasked += 1
+            elif self._is_long(track):
+                self._learn_traffic(track)
+                found.append(self._tracklet(track))
             else:
                 self.dropped += 1
         return found
+
+    def _is_a_piece(self, ended: str) -> bool:
+        """Does another open track follow the same object, or go on with it? They are one passage then, and `ended` is
+        gone."""
+        track = self._open[ended]
+        for name, other in self._open.items():
+            if other is track or len({track.embedder, other.embedder} - {None}) > 1:
+                continue
+            walk = all(self._asked.class_of(one.votes, one.rides) == PERSON for one in (track, other))
+            if goes_on(track, other) or (not walk and same_object(track, other)):
+                earlier, later = sorted((track, other), key=lambda one: one.first)
+                earlier.embedder = earlier.embedder or later.embedder
+                earlier.go_on(later, 2 * self._settings.maximum_path)
+                self._open[name] = earlier
+                del self._open[ended]
+                self.pieces += 1
+                return True
+        return False
+
+    def _tracklet(self, track: OpenTrack) -> Tracklet:
+        track.embedder = track.embedder or self._embedder
+        class_name = self._asked.class_of(track.votes, track.rides)
+        return finished(track, class_name, self._node, self._zones.get(track.camera, {}), self._settings)
+
+    def _wants(self, track: OpenTrack) -> bool:
+        return self._asked.wants(track.votes, track.rides)
+
+    def _look_whether_it_rides(self, track: OpenTrack) -> None:
+        """A person who moves as the vehicles of this camera do is a rider, and remains one."""
+        if track.rides or self._asked.class_of(track.votes) != PERSON:
+            return
+        motion = motion_of(track.rows)
+        track.rides = motion is not None and self._traffic[track.camera].moves_so(motion)
+
+    def _learn_traffic(self, track: OpenTrack) -> None:
+        motion = None if self._asked.class_of(track.votes) == PERSON else motion_of(track.rows)
+        if motion is not None:
+            self._traffic[track.camera].learn(motion)
 
     def _is_long(self, track: OpenTrack) -> bool:
         settings = self._settings
         lasted_s = track.last[0] - track.first[0]
         return track.count >= settings.minimum_observations and lasted_s >= settings.minimum_duration_s
-
-    def _finish(self, track: OpenTrack) -> Tracklet:
-        settings = self._settings
-        path = track.rows
-        if path[-1, 0] < track.last[0]:
-            path = np.concatenate([path, [track.last]])
-        if len(path) > settings.maximum_path:
-            path = path[np.linspace(0, len(path) - 1, settings.maximum_path).round().astype(int)]
-        move = displacement(path[:, 1:])
-        spacing = (track.last[0] - track.first[0] - track.hidden_s) / max(track.count - 1, 1)
-        version, dimension = track.embedder or self._embedder
-        rows = diverse(track.embeddings, track.qualities, settings.maximum_embeddings)
-        embeddings = [track.embeddings[row] for row in rows]
-        diagonal = float(np.median(np.hypot(path[:, 3] - path[:, 1], path[:, 4] - path[:, 2])))
-        moved = math.hypot(*move) >= settings.moved * diagonal
-        return Tracklet(
-            id=track.passage,
-            node=self._node,
-            camera=track.camera,
-            class_name=max(sorted(track.votes), key=track.votes.__getitem__),
-            entry_time_s=track.first[0],
-            exit_time_s=track.last[0],
-            # an object appears at any moment between two frames: uniform, so one spacing/√12
-            time_sigma_s=max(spacing / math.sqrt(12), settings.minimum_time_sigma_s),
-            entry_zone=self._zone(track, track.first[1:], (-move[0], -move[1])),
-            exit_zone=self._zone(track, track.last[1:], move),
-            heading_rad=math.atan2(move[1], move[0]) if moved else math.nan,
-            embeddings=np.array(embeddings, np.float32).reshape(len(rows), dimension),
-            qualities=np.array([track.qualities[row] for row in rows], np.float32),
-            embedding_version=version,
-            path_times_s=path[:, 0].copy(),
-            path_boxes=path[:, 1:].astype(np.float32),
-            frame_px=track.size,
-        )
-
-    def _zone(self, track: OpenTrack, box: tuple[float, ...], outwards: tuple[float, float]) -> str:
-        """The first zone that holds the box's foot, else the frame edge."""
-        width, height = track.size
-        foot = np.array([((box[0] + box[2]) / 2 / width, box[3] / height)])
-        for name, zone in self._zones.get(track.camera, {}).items():
-            if standing(zone.polygon, foot)[0]:
-                return name
-        return frame_edge(box, track.size, outwards, self._settings.edge_margin)
-
-
-def diverse(embeddings: list[Floats], qualities: list[float], most: int) -> list[int]:
-    """At most `most` rows, best first: good looks that differ from each other.
-
-    Greedy: the best view first, then always the one with the largest quality · distance to the nearest chosen one
-    (1 − cosine, plus 0.05 so that quality decides among equals). Views below half the best quality are taken only when
-    nothing else is there: a half-hidden view looks different without telling anything. O(most · M · D); ties go to the
-    earlier view.
-    """
-    if not embeddings:
-        return []
-    rows, quality = np.stack(embeddings).astype(np.float64), np.array(qualities)
-    usable = quality >= quality.max() / 2
-    chosen = [int(quality.argmax())]
-    nearest = rows @ rows[chosen[0]]  # (M,) cosine to the nearest chosen view
-    for _ in range(min(most, int(usable.sum())) - 1):
-        gain = np.where(usable, quality * (1.05 - np.clip(nearest, -1, 1)), -1.0)
-        gain[chosen] = -1.0
-        chosen.append(int(gain.argmax()))
-        nearest = np.maximum(nearest, rows @ rows[chosen[-1]])
-    return chosen
-
-
-def displacement(boxes: NDArray[np.float64]) -> tuple[float, float]:
-    """(T, 4) → how far the centre went in x and y, between the means of the first and the last tenth of the path."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    share = max(len(centres) // 10, 1)
-    x, y = centres[-share:].mean(axis=0) - centres[:share].mean(axis=0)
-    return float(x), float(y)
-
-
-def frame_edge(box: tuple[float, ...], size: tuple[int, int], outwards: tuple[float, float], margin: float) -> str:
-    """left | right | top | bottom where the box comes within `margin` of that edge, else inside.
-
-    Where several edges are that close, the one that the motion `outwards` (x, y) points to most; without motion the
-    closest.
-    """
-    width, height = size
-    gaps = {"left": box[0] / width, "right": 1 - box[2] / width, "top": box[1] / height, "bottom": 1 - box[3] / height}
-    pull = {"left": -outwards[0], "right": outwards[0], "top": -outwards[1], "bottom": outwards[1]}
-    close = [edge for edge, gap in gaps.items() if gap <= margin]
-    return max(close, key=lambda edge: (pull[edge], -gaps[edge])) if close else "inside"

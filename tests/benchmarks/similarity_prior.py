@@ -21,7 +21,7 @@ import numpy as np
 from edge_app.contract.preprocess import InputSpec
 from edge_app.contract.similarity import Track, debiased, similarity
 from edge_app.perception.embed import EmbedderSettings, open_embedder
-from edge_app.perception.tracklets import diverse
+from edge_app.perception.finished import diverse
 from edge_app.types import Floats, View
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

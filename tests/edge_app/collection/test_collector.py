@@ -250,4 +250,4 @@ def test_persons_that_cannot_be_told_are_said_at_the_start(tmp_path, caplog) -> 
     collector = open_collector(settings, ("town", "edge-1"), (store, Parts()), saver, **options)
     collector.close()
     store.close()
-    assert "not asked for the class person" in caplog.text
+    assert "does not know the class person" in caplog.text

@@ -25,10 +25,11 @@ def test_what_is_kept_where_and_how_much(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("persons", "classes", "unseen"), [
     ("never", ("car", "person"), False), ("never", ("car",), True), ("blur", ("car",), True), ("keep", ("car",), False),
 ])  # fmt: skip
-def test_a_detector_that_is_not_asked_for_persons(tmp_path: Path, persons, classes, unseen) -> None:
+def test_a_detector_that_does_not_know_persons(tmp_path: Path, persons, classes, unseen) -> None:
     settings = CollectionSettings(persons=persons, folder=tmp_path)
     assert (unseen_persons(settings, classes) is not None) == unseen
     assert ("is not noticed" in told(settings, classes)) == unseen
+    assert "is not noticed" not in told(settings, None), "nothing is said of a detector that could not be opened"
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
 def test_only_wanted_classes_and_sound_boxes_stay(tiny_onnx) -> None:
     rows = end2end(
         (10, 20, 30, 40, 0.9, 1),
-        (10, 20, 30, 40, 0.9, 0),  # not wanted
+        (10, 20, 30, 40, 0.9, 2),  # not wanted
         (10, 20, 30, 40, 0.9, 7),  # no such class
         (10, 20, 30, 40, 0.05, 1),  # too weak
         (np.nan, 20, 30, 40, 0.9, 1),
@@ -108,9 +108,15 @@ def test_only_wanted_classes_and_sound_boxes_stay(tiny_onnx) -> None:
         (10, 20, 10.2, 40, 0.9, 1),  # half a pixel wide
         (10, 70, 30, 90, 0.9, 1),  # outside the frame
     )
-    found = detector(tiny_onnx.constant(rows, (64, 64)), classes=("car", "truck")).detect([frame()])[0]
+    found = detector(tiny_onnx.constant(rows, (64, 64)), classes=("car",)).detect([frame()])[0]
     np.testing.assert_allclose(found.boxes, [[20, 8, 60, 48]])
     assert found.lost == {"boxes_refused": 2, "boxes_of_unknown_class": 1, "strong_boxes_without_size": 2}
+
+
+def test_persons_are_found_whoever_is_asked_for_and_are_no_part_of_a_vehicle(tiny_onnx) -> None:
+    inside = end2end((10, 20, 30, 40, 0.9, 0), (11, 21, 29, 39, 0.8, 1), (10, 20, 30, 40, 0.7, 2))
+    found = detector(tiny_onnx.constant(inside, (64, 64)), classes=("car",)).detect([frame()])[0]
+    assert found.classes.tolist() == [0, 1], "a person, and a car that lies in the person's box; no truck"
 
 
 GOOD = (10, 20, 30, 40, 0.9, 1)
@@ -285,6 +291,10 @@ def test_yolox_box_is_around_the_person(shared_data, yolox) -> None:
 def test_the_cab_of_a_truck_is_a_part_of_it_and_a_car_before_it_is_not() -> None:
     truck, cab, car = (0, 0, 100, 100), (0, 40, 60, 100), (70, 80, 100, 100)
     boxes = np.array([truck, cab, car], np.float32)
-    assert parts(boxes, 0.9).tolist() == [False, True, False]
-    assert parts(boxes[::-1], 0.9).tolist() == [False, False, False]  # the stronger is never a part of the weaker
-    assert parts(np.zeros((0, 4), np.float32), 0.9).tolist() == []
+    alike = np.zeros(3, np.int64)
+    assert parts(boxes, alike, 0.9).tolist() == [False, True, False]
+    assert parts(boxes, np.array([0, 1, 0]), 0.9).tolist() == [False, False, False], (
+        "a rider is no part of the motorcycle"
+    )
+    assert parts(boxes[::-1], alike, 0.9).tolist() == [False, False, False]  # the stronger is no part of the weaker
+    assert parts(np.zeros((0, 4), np.float32), alike[:0], 0.9).tolist() == []

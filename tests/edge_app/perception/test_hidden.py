@@ -8,10 +8,11 @@ import pytest
 
 from edge_app.meter import Meter
 from edge_app.perception.crops import CropSelector, CropSettings
+from edge_app.perception.finished import TrackletSettings
 from edge_app.perception.hidden import MOST, HiddenSettings
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank, TrackSettings
-from edge_app.perception.tracklets import TrackletBuilder, TrackletSettings
+from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.store.parts import Parts
 from edge_app.types import Detections, Frame, Tracklet, Tracks, View
 

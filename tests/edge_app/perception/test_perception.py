@@ -13,10 +13,11 @@ from edge_app.meter import Meter
 from edge_app.perception.crops import CropSelector, CropSettings
 from edge_app.perception.detect import DetectorSettings, open_detector
 from edge_app.perception.embed import EmbedderSettings, open_embedder
+from edge_app.perception.finished import TrackletSettings
 from edge_app.perception.losses import REFUSED_BOXES, REFUSED_VIEWS, WINDOW
 from edge_app.perception.perception import Perception
 from edge_app.perception.track import TrackerBank, TrackSettings
-from edge_app.perception.tracklets import TrackletBuilder, TrackletSettings
+from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.store.parts import Parts
 from edge_app.types import Detections, Detector, Embedder, Floats, Frame, Tracklet, View
 
@@ -239,7 +240,7 @@ def test_people_become_tracklets_and_a_restart_changes_nothing(detector, embedde
     second = closed + run(resumed, ticks[40:]) + resumed.end()
     assert 4 <= len(first) <= 20
     assert all(tracklet.class_name == "person" for tracklet in first)
-    assert sum(len(tracklet.embeddings) > 0 for tracklet in first) >= 0.7 * len(first)
+    assert sum(len(tracklet.embeddings) > 0 for tracklet in first) >= 0.6 * len(first)
     assert node.losses.total == {}
     for one, other in zip(first, second, strict=True):
         for name in Tracklet.__slots__:

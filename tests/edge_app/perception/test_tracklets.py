@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_app.errors import StoreError
-from edge_app.perception.tracklets import (
-    TrackletBuilder,
-    TrackletSettings,
-    Zone,
-    displacement,
-    diverse,
-    frame_edge,
-)
+from edge_app.perception.finished import TrackletSettings, Zone, displacement, diverse, frame_edge
+from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.types import Frame, Tracklet, Tracks, View
 
 EPOCH_S = 1_790_000_000.0
@@ -239,9 +233,9 @@ def test_embeddings_of_two_versions_are_never_mixed() -> None:
 def test_tracks_of_two_versions_end_as_passages_of_their_own_also_after_a_restart() -> None:
     made = builder()
     for k in range(9):
-        observe(made, k, rightwards(k), track="n1/a/7/1")
-        observe(made, k, rightwards(k), track="n1/a/7/2")
-        observe(made, k, rightwards(k), track="n1/a/7/3")
+        for lane in range(3):
+            left, top, right, bottom = rightwards(k)
+            observe(made, k, (left, top + 90 * lane, right, bottom + 90 * lane), track=f"n1/a/7/{lane + 1}")
     give(made, 0.5, unit(1, 0, 0, 0), "n1/a/7/1")
     made.use_embedder("v2", 3)
     give(made, 0.6, unit(0, 1, 0), "n1/a/7/2")
@@ -284,7 +278,7 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
         observe(made, k, rightwards(k))
     give(made, 0.5, unit(1, 0, 0, 0))
     good = made.snapshot()
-    for damaged in (b"", b"{}\n", b"[1]\n", good[:-4], good + b"1234", good.replace(b"tracklets/3", b"tracklets/2")):
+    for damaged in (b"", b"{}\n", b"[1]\n", good[:-4], good + b"1234", good.replace(b"tracklets/4", b"tracklets/3")):
         with pytest.raises(StoreError, match="tracklets are unusable"):
             made.restore(damaged)
     assert made.snapshot() == good
