@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,16 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """What the network found in one frame and the detector did not keep; for whoever looks at a camera."""
+
+    boxes: Floats  # (N, 4) float32, xyxy pixels
+    scores: Floats  # (N,) float32
+    classes: Integers  # (N,) int64
+    why: tuple[Literal["weak", "class"], ...]  # N: weaker than asked for, or of another class
+
+
+@dataclass(frozen=True, slots=True)
 class Detections:
     """What the detector found in one frame."""
 
@@ -59,6 +69,7 @@ class Detections:
     scores: Floats  # (N,) float32 in [0, 1]
     classes: Integers  # (N,) int64, index into the detector's class names
     lost: Mapping[str, int] = field(default_factory=dict)  # what is not here although the network found it: why → boxes
+    aside: Aside | None = None  # only where somebody looks
 
     def __post_init__(self) -> None:
         _check_rows(

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from edge_app.errors import StoreError
 from edge_app.settings import Settings
 from edge_app.store.parts import sealed, unsealed
 from edge_app.types import Floats, Frame, Image, Tracks, View
+
+Limit = Literal["weak", "small", "hidden", "cut off"]
 
 _FORMAT = "crosslane.looks/2"
 _SHARPNESS_SIDE_PX = 48
@@ -140,13 +142,19 @@ class CropSelector:
 
 def geometric_quality(tracks: Tracks, width_px: int, height_px: int, settings: CropSettings) -> NDArray[np.float64]:
     """(N,) float64: quality of each track's box as far as boxes alone tell."""
+    return np.asarray(np.prod([*factors(tracks, width_px, height_px, settings).values()], axis=0))
+
+
+def factors(tracks: Tracks, width_px: int, height_px: int, settings: CropSettings) -> dict[Limit, NDArray[np.float64]]:
+    """What makes up the quality of each track's box, (N,) float64 each."""
     boxes = tracks.boxes.astype(np.float64)
     side = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     size = np.where(side < settings.minimum_side_px, 0.0, np.minimum(side / settings.good_side_px, 1.0))
     near = np.array([width_px, height_px]) * settings.border
     inside = (boxes[:, :2] > near).all(axis=1) & (boxes[:, 2:] < np.array([width_px, height_px]) - near).all(axis=1)
     cut_off = np.where(inside, 1.0, settings.cut_factor)
-    return np.asarray(tracks.scores * size * (1 - covered(boxes)) * cut_off)
+    scores = tracks.scores.astype(np.float64)
+    return {"weak": scores, "small": size, "hidden": 1 - covered(boxes), "cut off": cut_off}
 
 
 def covered(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

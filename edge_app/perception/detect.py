@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge_app.boxes import intersection_over_union
 from edge_app.contract.errors import HeadError
 from edge_app.contract.heads import DECODERS, recognise
 from edge_app.contract.model import Head, check_digest, read_manifest
@@ -21,12 +22,13 @@ from edge_app.perception.class_names import agree, default_names, names_in
 from edge_app.perception.losses import EMPTY_BOXES, REFUSED_BOXES, UNKNOWN_BOXES
 from edge_app.runtime.engine import Engine, EngineSettings, check_input, describe
 from edge_app.settings import FilePath, Settings
-from edge_app.types import PERSON, Detections, Frame
+from edge_app.types import PERSON, Aside, Detections, Frame
 
 log = logging.getLogger(__name__)
 
 STRONG_SCORE = 0.5  # a box this sure that vanishes is no noise
 WHOLE_PICTURE = 1.5  # beyond the corners of boxes that are given in fractions, where pixels are expected
+ASIDE_SCORE = 0.05  # weaker boxes are noise, to whoever looks too
 HIGHEST_SCORE = 1.05  # rounding of small numbers gives a little more than 1; raw logits give much more
 
 
@@ -96,6 +98,7 @@ class OnnxDetector:
             raise ModelError(f"{where}: no memory for batches of {settings.max_batch}; lower max_batch") from None
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         self._shape = shape = self._run([blank])[0].shape
+        self.keeps_aside = False
         self._failed = False  # whether a batch ever did; said once
         names = agree(settings.class_names, names_in(engine.metadata), where)
         try:
@@ -150,7 +153,8 @@ class OnnxDetector:
         return outputs[0], places
 
     def _finish(self, output: NDArray[Any], place: LetterboxMap) -> Detections:
-        found = self._decode(output, self._settings.score_threshold, self._spec)
+        least = self._settings.score_threshold
+        found = self._decode(output, min(least, ASIDE_SCORE) if self.keeps_aside else least, self._spec)
         boxes, sized = found.in_picture(place)
         with np.errstate(invalid="ignore"):
             sized &= found.boxes.max(axis=1, initial=0) > WHOLE_PICTURE  # all of it within one pixel of the input
@@ -161,22 +165,35 @@ class OnnxDetector:
             UNKNOWN_BOXES: int((sane & ~known).sum()),
             EMPTY_BOXES: int((sane & known & ~sized & (found.scores >= STRONG_SCORE)).sum()),
         }
-        usable = sane & known & sized
-        usable[usable] = self._kept[found.classes[usable]]
-        if not usable.any():
-            return replace(Detections.empty(), lost=lost)
+        usable = np.flatnonzero(sane & known & sized)
         boxes, scores, classes = boxes[usable], found.scores[usable], found.classes[usable]
-        rows = self._without_duplicates(boxes, scores, classes)
-        return Detections(boxes[rows], np.clip(scores[rows], 0, 1), classes[rows], lost)
+        asked = np.flatnonzero(self._kept[classes] & (scores >= least))
+        rows = asked
+        if len(asked):
+            rows = asked[self._without_duplicates(boxes[asked], scores[asked], classes[asked], least)]
+        scores = np.clip(scores, 0, 1)
+        aside = self._aside(boxes, scores, classes, rows) if self.keeps_aside else None
+        return Detections(boxes[rows], scores[rows], classes[rows], lost, aside)
+
+    def _aside(
+        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int64], kept: Any
+    ) -> Aside:
+        """What is found where nothing is kept."""
+        overlap = intersection_over_union(boxes, boxes[kept]).max(axis=1, initial=0.0)
+        left = np.flatnonzero(overlap < self._settings.iou_threshold)
+        if len(left):
+            left = left[self._without_duplicates(boxes[left], scores[left], classes[left], 0.0)]
+        why: tuple[Any, ...] = tuple("weak" if asked else "class" for asked in self._kept[classes[left]])
+        return Aside(boxes[left], scores[left], classes[left], why)
 
     def _without_duplicates(
-        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int64]
+        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int64], least: float
     ) -> NDArray[np.intp]:
         """Rows to keep, strongest first: suppression within each class, then of near-equal boxes across classes."""
         from cv2 import dnn
 
         suppress: Any = dnn.NMSBoxesBatched  # OpenCV's type hints know lists only, its code takes arrays
-        settings, least = self._settings, self._settings.score_threshold
+        settings = self._settings
         rows = np.arange(len(scores))
         corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)  # x y w h
         kinds = self._person[classes].astype(np.int64)  # a rider is no part of the motorcycle

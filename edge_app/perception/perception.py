@@ -16,6 +16,7 @@ from edge_app.perception.persons import beside, persons_in
 from edge_app.perception.riders import EVERYTHING, Asked
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
+from edge_app.perception.witness import Sight, Witness
 from edge_app.settings import Polygon
 from edge_app.store.parts import Parts
 from edge_app.types import Detections, Detector, Embedder, Floats, Frame, Tracklet, View
@@ -35,6 +36,7 @@ class Perception:
     meter: Meter
     areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
     asked: Asked = EVERYTHING
+    witness: Witness | None = None  # who looks at what is seen
     losses: Losses = field(default_factory=Losses)
 
     def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
@@ -46,16 +48,20 @@ class Perception:
         ended: list[str] = []
         for frame, detections in zip(frames, found, strict=True):
             self.losses.judge_frame(detections)
+            raw = detections
             persons = persons_in(detections, self.detector.class_names)
             with self.meter.stage("track"):
                 if frame.camera in self.areas:
                     detections = within(self.areas[frame.camera], frame, detections)
-                detections = self._followed(detections)
-                tracks = self.bank.update(frame.camera, frame.time_s, detections)
+                followed = self._followed(detections)
+                tracks = self.bank.update(frame.camera, frame.time_s, followed)
                 self.builder.observe(frame, tracks)
             with self.meter.stage("crops"):
                 unasked = self.builder.unasked_of(tracks.ids)
-                views += [beside(view, persons) for view in self.selector.select(frame, tracks, unasked)]
+                taken = [beside(view, persons) for view in self.selector.select(frame, tracks, unasked)]
+            if self.witness is not None:
+                self.witness.saw(Sight(frame, raw, followed, tracks, unasked, taken))
+            views += taken
             ended += tracks.ended
         with self.meter.stage("embed"):
             rows = self.embedder.embed(views)

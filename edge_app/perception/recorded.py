@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -11,7 +12,7 @@ from edge_app.boxes import Boxes, read_boxes
 from edge_app.errors import ConfigurationError, ModelError
 from edge_app.perception.losses import EMPTY_BOXES
 from edge_app.settings import FilePath, Settings
-from edge_app.types import PERSON, Detections, Frame
+from edge_app.types import PERSON, Aside, Detections, Frame
 
 
 class RecordedSettings(Settings):
@@ -55,6 +56,7 @@ class RecordedDetector:
         self._kept = {
             camera: np.array([name in kept for name in each.class_names], bool) for camera, each in boxes.items()
         }
+        self.keeps_aside = False
         self.played: dict[str, int] = dict.fromkeys(boxes, 0)  # boxes of frames that came, whether kept or not
 
     def detect(self, frames: list[Frame]) -> list[Detections]:
@@ -91,8 +93,11 @@ class RecordedDetector:
         kept = sized & (scores >= self._settings.score_threshold) & self._kept[frame.camera][classes]
         numbers = self._numbers[frame.camera][classes]
         order = np.argsort(-scores, kind="stable")
-        order = order[kept[order]]
-        return Detections(boxes[order], scores[order], numbers[order], {EMPTY_BOXES: int((~sized).sum())})
+        left, order = order[(sized & ~kept)[order]], order[kept[order]]
+        asked = self._kept[frame.camera][classes[left]]
+        why: tuple[Any, ...] = tuple("weak" if one else "class" for one in asked)
+        aside = Aside(boxes[left], scores[left], numbers[left], why) if self.keeps_aside else None
+        return Detections(boxes[order], scores[order], numbers[order], {EMPTY_BOXES: int((~sized).sum())}, aside)
 
 
 def open_recorded(settings: RecordedSettings, cameras: Sequence[str]) -> RecordedDetector:

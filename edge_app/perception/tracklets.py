@@ -18,6 +18,7 @@ from edge_app.perception.pieces import goes_on, same_object
 from edge_app.perception.riders import EVERYTHING, Asked
 from edge_app.perception.traffic import Traffic, motion_of
 from edge_app.perception.traffic import read as traffic_of
+from edge_app.perception.witness import Ending, Witness
 from edge_app.store.parts import sealed, unsealed
 from edge_app.types import PERSON, Floats, Frame, Tracklet, Tracks, View
 
@@ -43,6 +44,7 @@ class TrackletBuilder:
         self._hidden = Hidden(settings.hidden)
         self._traffic: dict[str, Traffic] = defaultdict(Traffic)  # by camera
         self._embedder = ("none", 0)
+        self.witness: Witness | None = None
         self.dropped = 0  # tracks that were too short, since the start
         self.found_again = 0  # tracks that went on with a hidden one
         self.pieces = 0  # tracks of an object that another track followed too, or went on with
@@ -147,11 +149,14 @@ class TrackletBuilder:
             self._look_whether_it_rides(track)
             if not self._wants(track):
                 self.unasked += 1
+                self._told(track, "unasked")
             elif self._is_long(track):
                 self._learn_traffic(track)
+                self._told(track, "passage")
                 found.append(self._tracklet(track))
             else:
                 self.dropped += 1
+                self._told(track, "short")
         return found
 
     def _is_a_piece(self, ended: str) -> bool:
@@ -176,6 +181,10 @@ class TrackletBuilder:
         track.embedder = track.embedder or self._embedder
         class_name = self._asked.class_of(track.votes, track.rides)
         return finished(track, class_name, self._node, self._zones.get(track.camera, {}), self._settings)
+
+    def _told(self, track: OpenTrack, how: Ending) -> None:
+        if self.witness is not None:
+            self.witness.ended(track, how)
 
     def _wants(self, track: OpenTrack) -> bool:
         return self._asked.wants(track.votes, track.rides)
