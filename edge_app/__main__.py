@@ -122,6 +122,26 @@ def replay(
 
 
 @cli.command()
+def look(
+    config: Config,
+    out: Annotated[Path, typer.Option(help="Folder for look.html and an annotated video of each camera.")] = Path(
+        "look"
+    ),
+    camera: Annotated[list[str] | None, typer.Option(help="Only this camera; repeatable.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="For so long; live cameras a minute if not said.")
+    ] = None,
+    video: Annotated[bool, typer.Option(help="Videos beside the page.")] = True,
+) -> None:
+    """What each camera sees and what it does not: boxes, tracks, crops, how alike passages are, and what stands out."""
+    from edge_app.config import load
+    from edge_app.looking import look_site
+
+    for line in look_site(load(config), out, camera or (), seconds, video):
+        say(line)
+
+
+@cli.command()
 def simulate(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     broker: Annotated[str, typer.Option(help="host:port of an MQTT broker; port 1883, with TLS 8883, if not said.")] = (
         "localhost"

@@ -20,20 +20,16 @@ from edge_app.delivery.journal import Journal
 from edge_app.delivery.outgoing import Letterhead, birth_message, gap_row
 from edge_app.delivery.publish import Publisher
 from edge_app.errors import SourceError, SourcesError, StoreError
+from edge_app.eyes import open_eyes, open_page
 from edge_app.health.health import Health
 from edge_app.health.heartbeat import Heartbeat
 from edge_app.health.pace import STUCK_S, Pace
 from edge_app.health.prometheus import PrometheusEndpoint
 from edge_app.health.steps import count_step
 from edge_app.health.watchdog import status_line
+from edge_app.look.serve import LookPage
 from edge_app.meter import Meter
 from edge_app.networks import open_models
-from edge_app.perception.crops import CropSelector
-from edge_app.perception.finished import Zone
-from edge_app.perception.perception import Perception
-from edge_app.perception.riders import Asked
-from edge_app.perception.track import TrackerBank
-from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.pipeline import DRAIN_STEP_S, Association, Pipeline, Step, progress_of
 from edge_app.sources.cameras import Cameras, Tick
 from edge_app.sources.clock import SteadyClock
@@ -91,7 +87,7 @@ class Node:
             config_digest=config.digest,
             clock_state=lambda: self.clock.state,
         )
-        self.perception = self._perception()
+        self.perception = open_eyes(config, (self.detector, self.embedder), self.store.boot_id, self.meter)
         carried_over = self.perception.restore(parts)
         rules = Rules(config.node, self.store.boot_id, config.links, config.associate, _event_id)
         progress = progress_of(parts)
@@ -146,11 +142,15 @@ class Node:
         self.health = Health([camera.id for camera in config.cameras], config.store.path.parent, pace)
         self.publisher: Publisher | None = None
         self.prometheus: PrometheusEndpoint | None = None
+        self.page: LookPage | None = None
         if config.mqtt is not None:
             self.publisher = self._publish(config.mqtt, opened)
         if config.health.prometheus_port is not None:
             self.prometheus = PrometheusEndpoint(config.health, self.health, self.store)
             opened.callback(self._closing.expect("Prometheus", OTHERS).leave_behind, self.prometheus.close)
+        if config.look.port is not None and self._lineage is None:
+            self.page = open_page(config, self.perception)
+            opened.callback(self._closing.expect("the page", OTHERS).leave_behind, self.page.close)
         if self._lineage is None:
             heartbeat = Heartbeat(
                 config.health,
@@ -193,26 +193,6 @@ class Node:
         publisher.await_answer(BROKER_ANSWER_S)
         return publisher
 
-    def _perception(self) -> Perception:
-        config, names = self.config, self.detector.class_names
-        track = {camera.id: config.track for camera in config.cameras}
-        zones = {
-            camera.id: {name: Zone(polygon=polygon) for name, polygon in camera.zones.items()}
-            for camera in config.cameras
-        }
-        classes = config.detector and config.detector.classes
-        asked = Asked(frozenset(classes) if classes else None, config.track.two_wheelers)
-        return Perception(
-            self.detector,
-            TrackerBank(config.node, self.store.boot_id, track, names),
-            CropSelector(config.crops),
-            self.embedder,
-            TrackletBuilder(config.node, names, zones, config.tracklets, asked),
-            self.meter,
-            {camera.id: camera.area for camera in config.cameras if camera.area is not None},
-            asked,
-        )
-
     def steps(self, stop: threading.Event) -> Iterator[Step]:
         """Run until stopped, or until every recording has been played and everything is decided."""
         for step in self.pipeline.run(self._ticks(stop)):
@@ -246,6 +226,8 @@ class Node:
 
     def _counted(self, step: Step, stop: threading.Event) -> Step:
         """Recordings then wait for a disk that cannot follow; a live camera does not wait."""
+        if self.page is not None:
+            self.page.add(step.tracklets)
         count_step(self.health, step, self.perception.losses.take())
         self.health.stands_at("messages_refused", self.letterhead.refusals.total)
         self.health.collects(self.collector.counters(), self.collector.gauges())

@@ -69,6 +69,8 @@ def _looks(config: Site) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "collection", lambda: _collection(config, known)
     if config.health.prometheus_port is not None:
         yield "Prometheus", lambda: _prometheus(config)
+    if config.look.port is not None:
+        yield "look", lambda: _look(config)
     if config.mqtt is not None:
         yield "broker", lambda: _broker(config)
     if config.upload is not None:
@@ -156,6 +158,12 @@ def _prometheus(config: Site) -> str:
     from edge_app.health.prometheus import check_port
 
     return check_port(config.health)
+
+
+def _look(config: Site) -> str:
+    from edge_app.look.serve import check_port
+
+    return check_port(config.look)
 
 
 def _broker(config: Site) -> str:

@@ -22,6 +22,7 @@ from edge_app.delivery.aggregate import AggregateSettings
 from edge_app.errors import ConfigurationError
 from edge_app.health.health import HealthSettings
 from edge_app.logs import LogSettings
+from edge_app.look.settings import LookSettings
 from edge_app.perception.crops import CropSettings
 from edge_app.perception.detect import DetectorSettings
 from edge_app.perception.embed import EmbedderSettings
@@ -101,6 +102,8 @@ class Site(Settings):
     """The broker; without it facts stay in the store."""
     health: HealthSettings = HealthSettings()
     """Heartbeat and Prometheus."""
+    look: LookSettings = LookSettings()
+    """A page of what the cameras see."""
     logs: LogSettings = LogSettings()
     """What is logged, and how."""
 
@@ -113,8 +116,8 @@ class Site(Settings):
 
     @property
     def digest(self) -> str:
-        """Names this configuration in every message. What is stored, and where, says nothing about what is said."""
-        text = self.model_dump_json(exclude={"store", "collection", "upload"})
+        """Names this configuration in every message. What is stored or shown does not change what is said."""
+        text = self.model_dump_json(exclude={"store", "collection", "upload", "look"})
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

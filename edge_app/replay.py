@@ -25,13 +25,17 @@ from edge_app.contract.topics import Message, encode, topic_of
 from edge_app.contract.whole import whole
 from edge_app.delivery.outgoing import Letterhead, fact_messages
 from edge_app.errors import ConfigurationError, StoreError
+from edge_app.eyes import subject_of
 from edge_app.judge.truth import Truth, Watched
 from edge_app.judge.verdict import Standard, Verdict, judge
+from edge_app.look.look import Look, attach
 from edge_app.perception.recorded import RecordedDetector
 from edge_app.pictures.album import Album
 from edge_app.pipeline import Step
 from edge_app.types import Tracklet
 
+FEW = 10  # passages of a recording
+POOR = 0.4  # matched, of the passages that a link leads to
 CLOCK = Clock(wall=time.monotonic, synchronised=lambda: True)  # a recording has times of its own; ours says nothing
 
 
@@ -47,15 +51,21 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None, truth: Pa
     """
     beside = None if truth is None else true_passages(config, truth)
     account = Account(config, Gathered() if pictures is not None else None, beside)
+    seen: list[str] = []
     with tempfile.TemporaryDirectory() as scratch, _said(out), whole(out) as file:
         with app.Node(offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
+            look = Look(subject_of(config, node.detector), pictures=False)
+            attach(node.perception, look)
             if beside is not None:
                 node.perception.detector = Watched(node.detector, beside)
             for step in node.steps(threading.Event()):
                 account.add(step)
+                look.add(step.tracklets)
                 for line in fact_lines(node.letterhead, step):
                     file.write(f"{line}\n".encode())
             failed, lost = node.failed_cameras(), list(_lost(node))
+        if account.is_poor():
+            seen = [*look.told(), "`edge-app look` shows it"]
         if failed and not account.frames:
             app.raise_for(failed)  # nothing was played: there is no result, not even an empty one
     why = account.why()
@@ -64,7 +74,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None, truth: Pa
     app.raise_for(failed)
     verdict = account.verdict()
     judged = [] if verdict is None else verdict.told(str(truth))
-    return "\n".join([*why, *account.precision(), *lost, *judged, f"{account.summary()} → {out}"])
+    return "\n".join([*why, *seen, *account.precision(), *lost, *judged, f"{account.summary()} → {out}"])
 
 
 def true_passages(config: Site, truth: Path) -> Truth:
@@ -131,6 +141,12 @@ class Account:
         parents = {match.to.track: match.from_.track for match in standing_matches(self.facts)}
         counts = reasons(self._seen, parents, config.links, config.associate, config.crops.minimum_side_px)
         return list(told(self._seen, len(parents), counts))
+
+    def is_poor(self) -> bool:
+        """So few passages, or so few of those that could be matched, that what the cameras see is to be looked at."""
+        entered = {link.to_camera for link in self._config.links}
+        could = sum(one.camera in entered for one in self._seen)
+        return len(self._seen) < FEW or len(standing_matches(self.facts)) < POOR * could
 
     def verdict(self) -> Verdict | None:
         """Beside the truth, where there is one."""

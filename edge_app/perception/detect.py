@@ -98,6 +98,7 @@ class OnnxDetector:
             raise ModelError(f"{where}: no memory for batches of {settings.max_batch}; lower max_batch") from None
         blank = np.zeros((settings.input.height_px, settings.input.width_px, 3), np.uint8)
         self._shape = shape = self._run([blank])[0].shape
+        self.input = settings.input
         self.keeps_aside = False
         self._failed = False  # whether a batch ever did; said once
         names = agree(settings.class_names, names_in(engine.metadata), where)

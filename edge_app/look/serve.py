@@ -1,0 +1,163 @@
+"""The page of a running node. A request starts a look; while nobody asks, nothing is drawn and nothing is kept.
+
+The pipeline's thread alone sees frames, and hands a finished look over; the page is made by the request's own thread.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from edge_app.errors import WorldError
+from edge_app.look.look import Look
+from edge_app.look.settings import LookSettings
+from edge_app.perception.open_track import OpenTrack
+from edge_app.perception.perception import Perception
+from edge_app.perception.witness import Ending, Sight
+from edge_app.types import Tracklet
+
+log = logging.getLogger(__name__)
+
+MOST_S = 300.0
+LATE_S = 15.0  # so much longer than it was asked for is waited for a look: cameras may be silent
+HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class LookPage:
+    """A `Witness` that looks when it is asked to, and the server that asks. Raises `WorldError` for a port that is
+    taken."""
+
+    def __init__(self, settings: LookSettings, perception: Perception, new_look: Callable[[], Look]) -> None:
+        self._settings, self._perception, self._new_look = settings, perception, new_look
+        self._asking = threading.Lock()  # one look at a time; whoever comes meanwhile waits for the next
+        self._wanted: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Look] = queue.SimpleQueue()
+        self._look: Look | None = None
+        self._until_s = 0.0
+        self._server = _listen(settings, self)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name="look", daemon=True)
+        self._thread.start()
+        perception.witness = perception.builder.witness = self
+
+    def saw(self, sight: Sight) -> None:
+        if self._look is None:
+            with suppress(queue.Empty):
+                self._begin(self._wanted.get_nowait())
+            return  # what stands aside is known from the next frame on
+        self._look.saw(sight)
+        if time.monotonic() >= self._until_s:
+            self._keep_aside(False)
+            self._done.put(self._look)
+            self._look = None
+
+    def ended(self, track: OpenTrack, how: Ending) -> None:
+        if self._look is not None:
+            self._look.ended(track, how)
+
+    def add(self, tracklets: Iterable[Tracklet]) -> None:
+        """Passages that were finished."""
+        if self._look is not None:
+            self._look.add(tracklets)
+
+    def html(self, seconds: float | None) -> str | None:
+        """The page of a look that begins now; None where no camera delivers."""
+        seconds = min(max(seconds or self._settings.seconds, 1.0), MOST_S)
+        with self._asking:
+            for old in (self._wanted, self._done):
+                while not old.empty():
+                    old.get()
+            self._wanted.put(seconds)
+            try:
+                return self._done.get(timeout=seconds + LATE_S).html()
+            except queue.Empty:
+                return None
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _begin(self, seconds: float) -> None:
+        self._look, self._until_s = self._new_look(), time.monotonic() + seconds
+        self._keep_aside(True)
+
+    def _keep_aside(self, wanted: bool) -> None:
+        if hasattr(self._perception.detector, "keeps_aside"):
+            self._perception.detector.keeps_aside = wanted
+
+
+def check_port(settings: LookSettings) -> str:
+    """What `edge-app check` says of the page. Raises `WorldError` when somebody else has its port."""
+    server = _listen(settings, None)
+    server.server_close()
+    who = "" if _is_own(settings.address) else "; whoever can reach it sees pictures of the cameras"
+    return f"http://{settings.address}:{settings.port} is free{who}"
+
+
+def _listen(settings: LookSettings, owner: LookPage | None) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _answer(self, owner, settings)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are nobody's business."""
+
+    try:
+        server = ThreadingHTTPServer((settings.address, settings.port or 0), Handler)
+    except (OSError, OverflowError) as error:
+        where = f"{settings.address}:{settings.port}"
+        raise WorldError(f"look.port: cannot listen on {where}: {error}; choose another one") from error
+    server.daemon_threads = True
+    return server
+
+
+def _answer(request: BaseHTTPRequestHandler, owner: LookPage | None, settings: LookSettings) -> None:
+    """One request. A page elsewhere that calls this machine by a name of its own is refused."""
+    asked = urlsplit(request.path)
+    if _is_own(settings.address) and not _is_own(request.headers.get("Host", "").rsplit(":", 1)[0]):
+        request.send_error(403, "ask for this machine by its own name")
+        return
+    if asked.path != "/" or owner is None:
+        request.send_error(404, "the page is at /")
+        return
+    try:
+        seconds = float(parse_qs(asked.query).get("seconds", ["0"])[0])
+    except ValueError:
+        request.send_error(400, "seconds is a number")
+        return
+    text = owner.html(seconds if 0 < seconds < float("inf") else None)
+    if text is None:
+        request.send_error(503, "no camera delivered a picture meanwhile")
+        return
+    body = text.encode()
+    with suppress(ConnectionError):
+        request.send_response(200)
+        for name, value in HEADERS.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+
+def _is_own(host: str) -> bool:
+    """A name of this machine that only it has."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
