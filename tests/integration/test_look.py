@@ -1,4 +1,4 @@
-"""`edge-app look`, `check` and a running node's page, in processes of their own, on drawn cameras with both networks."""
+"""`edge-app look`, `check` and a running node's page, in processes of their own, on drawn cameras."""
 
 import socket
 import time
