@@ -121,7 +121,7 @@ def test_no_rooms_for_odds_and_ends() -> None:
                 "edge_app/contract/screen.py",
                 "edge_app/look/film.py",
             },
-        ),  # fmt: skip
+        ),
         ("gi", {"edge_app/sources/gstreamer.py"}),
         ("sqlite3", {f"edge_app/store/{name}.py" for name in ("opening", "salvage", "shedding", "tables")}),
         ("pickle", set()),  # nothing that is read from a file may run

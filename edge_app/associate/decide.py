@@ -8,11 +8,12 @@ from typing import Literal
 from edge_app.associate import links
 from edge_app.associate.classes import learn_confusion
 from edge_app.associate.draft import Draft
-from edge_app.associate.facts import EffectiveLink, End, Match, Revision, Unmatched, WaitedFor
+from edge_app.associate.facts import Came, EffectiveLink, End, Match, Revision, Unmatched, WaitedFor
 from edge_app.associate.state import Edge, Passage
 from edge_app.associate.weigh import Verdict, weigh
 
 NEGLIGIBLE = 0.02  # a candidate less probable than this is not waited for
+COUNTS = 0.002  # a candidate less probable than this is counted nowhere
 FORGOTTEN = 0.001  # a candidate less probable than this when the decision falls is not kept for revisions
 
 
@@ -131,7 +132,9 @@ def _give_up(draft: Draft, passage: Passage, verdict: Verdict) -> None:
     event = _event_id(draft, "unmatched", passage.id)
     delay = draft.now - passage.entry_time_s
     draft.facts.append(
-        Unmatched(event, draft.now, global_id, _entry(passage), passage.class_name, verdict.nobody, delay)
+        Unmatched(
+            event, draft.now, global_id, _entry(passage), passage.class_name, verdict.nobody, delay, _came(verdict)
+        )
     )
     _settle(draft, passage, global_id, None, event)
     _learn(draft, passage, verdict)
@@ -226,7 +229,14 @@ def _match(
         embedding_version=passage.embedding_version,
         waited_for=waited_for,
         similarity=edge.similarity,
+        came=_came(verdict),
     )
+
+
+def _came(verdict: Verdict) -> Came:
+    """Everybody who is worth counting."""
+    pairs = zip(verdict.edges, verdict.probabilities, strict=True)
+    return tuple((edge.from_, round(p, 4)) for edge, p in pairs if p >= COUNTS)
 
 
 def _entry(passage: Passage) -> End:

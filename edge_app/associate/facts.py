@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 WaitedFor: TypeAlias = Literal["evidence", "open_tracks", "deadline"]
+Came: TypeAlias = tuple[tuple[str, float], ...]  # earlier tracklets that it may have been, and how probably
 Box: TypeAlias = tuple[float, ...]  # x1, y1, x2, y2 in pixels of the frame
 
 
@@ -54,6 +55,7 @@ class Match:
     embedding_version: str
     waited_for: WaitedFor | None = None  # why it was not said earlier; see `decide._conclude`
     similarity: float | None = None  # of the two passages, as they were compared
+    came: Came = ()  # what is missing to 1 is nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Unmatched:
     class_name: str
     posterior: float  # probability of "no match"
     decision_delay_s: float
+    came: Came = ()  # as of a match
 
 
 Fact: TypeAlias = Match | Revision | Unmatched

@@ -6,7 +6,7 @@ was there to be matched beside what was.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ from edge_app.contract.envelope import (
     Text,
     as_text,
 )
+
+NotBelowZero: TypeAlias = Annotated[float, Field(ge=0)]
 
 
 class FlowCount(Part):
@@ -55,6 +57,11 @@ class Flow(Interval, Paged):
     counts: tuple[FlowCount, ...]
 
 
+Expected: TypeAlias = tuple[NotBelowZero, NotBelowZero, NotBelowZero]
+"""How many there were, whether each was matched or not: the sum of what each match was worth; and between which numbers
+the true one lies 19 times of 20, as far as the probabilities are right."""
+
+
 class TravelTime(Interval):
     """The vehicles that left `from_camera` in one interval and were found again at `to_camera`."""
 
@@ -78,6 +85,13 @@ class TravelTime(Interval):
     median_s: Seconds | None
     p10_s: Seconds | None
     p90_s: Seconds | None
+    expected: dict[Text, Expected] = Field(default_factory=dict)
+    """By class, how many of everything that left `from_camera` took this link: [n, low, high], whether each was matched
+    or not; the rarest classes as "other". Since 1.1."""
+    expected_median_s: Seconds | None = None
+    expected_p10_s: Seconds | None = None
+    expected_p90_s: Seconds | None = None
+    """Travel times of all who may have taken the link, each by its probability."""
     audited_precision: Share | None = None
     audited_recall: Share | None = None
     """From the last audit of this link against ground truth; null when it was never audited."""
@@ -86,11 +100,15 @@ class TravelTime(Interval):
 class OdPair(Part):
     """One origin and destination; named again on the next page where its classes need more than one."""
 
-    grows: ClassVar[tuple[str, ...]] = ("counts",)
+    grows: ClassVar[tuple[str, ...]] = ("counts", "expected")
     origin: Slug
     destination: Slug
     counts: dict[Text, Count]
     """Finished trips by class."""
+    expected: dict[Text, Expected] = Field(default_factory=dict)
+    """Trips by class, as many as are probable: [n, low, high]. A match that is missing makes two trips of one in
+    `counts`; here it does not. Where origin and destination are one camera, they stayed there, turned off, or went where
+    no camera is. Since 1.1."""
 
 
 class LinkRate(Part):

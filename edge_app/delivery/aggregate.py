@@ -18,12 +18,13 @@ from typing import Any, TypeAlias
 
 from pydantic import Field
 
-from edge_app.associate.facts import Fact, Match, Revision, Unmatched
+from edge_app.associate.facts import Came, Fact, Match, Revision, Unmatched
 from edge_app.associate.settings import LinkSettings
 from edge_app.contract.aggregates import Flow, OriginDestination, TravelTime
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.counting import Counted, Link, Table, flow, origin_destination, travel_time
 from edge_app.delivery.coverage import COVERAGE, Coverage, read_counted, read_coverage, read_said, stored
+from edge_app.delivery.expected import beside, expected_on, expected_trips
 from edge_app.delivery.outgoing import Letterhead
 from edge_app.settings import Settings
 from edge_app.store.parts import Parts
@@ -98,8 +99,10 @@ class Aggregates:
         for fact in facts:
             if isinstance(fact, Match) and fact.state == "confirmed":
                 self._connect(fact.to.track, fact.from_.track)
+                self._weigh(fact.to.track, fact.came)
             elif isinstance(fact, Unmatched):
                 self._connect(fact.to.track, None)
+                self._weigh(fact.to.track, fact.came)
             elif isinstance(fact, Revision):
                 for link in fact.effective_links:
                     self._connect(link.to_track, None)
@@ -171,8 +174,21 @@ class Aggregates:
             del self._table.next[passage.from_track]
         if from_track is not None:
             self._table.next[from_track] = to_track
+        self._table.unweigh(passage)
         self._put(replace(passage, decided=True, from_track=from_track))
+        self._table.weigh(self._table.passages[to_track])
         self._touch(self._table.passages[to_track])
+
+    def _weigh(self, to_track: str, came: Came) -> None:
+        """Whom `to_track` may continue: what is said of it counts in the intervals of all of them."""
+        passage = self._table.passages.get(to_track)
+        if passage is None or passage.came == came:
+            return
+        self._table.unweigh(passage)
+        self._put(replace(passage, came=came))
+        self._table.weigh(self._table.passages[to_track])
+        earlier = [self._table.passages[name] for name, _ in came if name in self._table.passages]
+        self._dirty |= {self._interval_of(one.exit_s) for one in earlier}
 
     def _touch(self, passage: Counted) -> None:
         """Every interval in which this passage counts for something: along its trip back to the beginning."""
@@ -199,10 +215,13 @@ class Aggregates:
         for link in self._links:
             if link.from_camera in complete and link.to_camera in complete:
                 fields = travel_time(link, left, self._entries(link.to_camera, interval), self._table)
+                fields |= expected_on(link, left, self._table)
                 rates.append({name: fields[name] for name in ("link", "eligible_exits", "n", "match_rate")})
                 yield f"traveltime/{link.id}", TravelTime, fields
         # an interval with a hole in every camera, or in which nobody ran, is still said, with all of them named
-        pairs = origin_destination(left, self._table, self._patience_s, math.inf if self._over else now_s)
+        until_s = math.inf if self._over else now_s
+        trips = origin_destination(left, self._table, self._patience_s, until_s)
+        pairs = beside(trips, expected_trips(left, self._table, self._patience_s, until_s))
         yield "od", OriginDestination, {"pairs": pairs, "match_rates": rates, "missing_cameras": missing}
 
     def _say(self, interval: int, letterhead: Letterhead, now_s: float, wall_s: float) -> list[Aggregate]:
@@ -242,6 +261,7 @@ class Aggregates:
     def _drop(self, passage_id: str) -> None:
         passage = self._table.passages.pop(passage_id)
         self._table.next.pop(passage_id, None)
+        self._table.unweigh(passage)
         if passage.from_track is not None:
             self._table.next.pop(passage.from_track, None)
         self._of_interval[self._interval_of(passage.exit_s)].discard(passage_id)
@@ -262,6 +282,7 @@ class Aggregates:
                 self._dirty.add(self._interval_of(passage.exit_s))
                 if passage.from_track is not None:
                     self._table.next[passage.from_track] = passage.id
+                self._table.weigh(passage)
             elif key.startswith(PREFIX + "said/"):
                 said = parts.read(key, read_said)
                 if said is not None:

@@ -25,6 +25,12 @@ class Counted:
     exit_zone: str
     decided: bool = False
     from_track: str | None = None
+    came: tuple[tuple[str, float], ...] = ()  # earlier passages that it may continue, and how probably
+
+    @property
+    def chances(self) -> tuple[tuple[str, float], ...]:
+        """The same, also of a passage of which only the decision is known."""
+        return self.came or (((self.from_track, 1.0),) if self.from_track is not None else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,26 @@ class Table:
 
     passages: dict[str, Counted] = field(default_factory=dict)
     next: dict[str, str] = field(default_factory=dict)  # id → id of the passage that continues it
+    maybe: dict[str, dict[str, float]] = field(default_factory=dict)  # id → ids of those that may, and how probably
 
     def after(self, passage: Counted) -> Counted | None:
         return self.passages.get(self.next.get(passage.id, ""))
+
+    def onward(self, passage: Counted) -> list[tuple[Counted, float]]:
+        """Those that may continue it, with their probabilities."""
+        return [(self.passages[to], p) for to, p in self.maybe.get(passage.id, {}).items() if to in self.passages]
+
+    def weigh(self, passage: Counted) -> None:
+        """Whom it may continue, from now on."""
+        for name, p in passage.chances:
+            self.maybe.setdefault(name, {})[passage.id] = p
+
+    def unweigh(self, passage: Counted) -> None:
+        """What `weigh` did is undone."""
+        for name, _ in passage.chances:
+            self.maybe.get(name, {}).pop(passage.id, None)
+            if not self.maybe.get(name, True):
+                del self.maybe[name]
 
     def before(self, passage: Counted) -> Counted | None:
         return self.passages.get(passage.from_track or "")

@@ -104,6 +104,9 @@ def read_counted(value: bytes) -> Counted:
             raise ValueError(f"{name} is {known[name]}")
     if not all(isinstance(known[name], str) for name in ("id", "camera", "class_name", "entry_zone", "exit_zone")):
         raise ValueError("a name is none")
+    known["came"] = tuple((str(name), float(p)) for name, p in known.get("came", ()))
+    if not all(0 <= p <= 1 for _, p in known["came"]):
+        raise ValueError("a probability is none")
     return Counted(**known)
 
 

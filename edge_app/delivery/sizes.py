@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_app.associate.settings import LinkSettings
-from edge_app.contract.aggregates import LinkRate, OdPair, OriginDestination
+from edge_app.contract.aggregates import Expected, LinkRate, OdPair, OriginDestination
 from edge_app.contract.envelope import uuid7
 from edge_app.delivery.outgoing import Letterhead, birth_message
 
@@ -23,12 +23,15 @@ def most_pages(
     """
     birth = birth_message(letterhead, cameras, links, (None, classes), 0.0)
     counts = dict.fromkeys(classes, SOME)
+    probable: dict[str, Expected] = dict.fromkeys(classes, (SOME + 0.25, SOME, SOME))
     trips = OriginDestination(
         **letterhead.envelope(uuid7(0.0, b"od"), 0.0, 0.0),
         interval_start_s=0.0,
         interval_s=300.0,
         revision=1,
-        pairs=tuple(OdPair(origin=a, destination=b, counts=counts) for a, b in _trips(cameras, links)),
+        pairs=tuple(
+            OdPair(origin=a, destination=b, counts=counts, expected=probable) for a, b in _trips(cameras, links)
+        ),
         match_rates=tuple(LinkRate(link=link.id, eligible_exits=SOME, n=SOME, match_rate=0.9999) for link in links),
         missing_cameras=tuple(cameras),
     )

@@ -166,6 +166,7 @@ def test_what_fits_stays_as_it_was_and_takes_no_number():
 def test_every_list_that_can_grow_is_paged():
     """A list or mapping in a message, or in a row of one, is either among its `grows` or has a bound."""
     bounded = {
+        ("TravelTime", "expected"),  # the commonest classes
         ("Gap", "counts"),  # kinds of message
         ("Revision", "revises"),  # one event, or a few
         *(("Place", box) for box in ("entry_box", "exit_box")),  # four numbers
