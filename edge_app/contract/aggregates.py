@@ -107,8 +107,8 @@ class OdPair(Part):
     """Finished trips by class."""
     expected: dict[Text, Expected] = Field(default_factory=dict)
     """Trips by class, as many as are probable: [n, low, high]. A match that is missing makes two trips of one in
-    `counts`; here it does not. Where origin and destination are one camera, they stayed there, turned off, or went where
-    no camera is. Since 1.1."""
+    `counts`; here it does not. Where origin and destination are one camera, they stayed there, turned off, or went
+    where no camera is. Since 1.1."""
 
 
 class LinkRate(Part):
