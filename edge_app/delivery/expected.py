@@ -6,7 +6,7 @@ probability.
 Trips are chains of such choices, so they are drawn: in each of `DRAWS` worlds every passage takes one of those it may
 have been, or nobody, and nobody is taken twice; trips are counted in each. Whoever is still free where the second of
 two asks is taken with p₂ / (1 − p₁), so that each is taken as often as its probability says. The draws of a passage
-depend on its name alone: the same passages give the same numbers.
+depend on its camera and times alone, so the same passages give the same numbers, whichever run of the node named them.
 
 Pure. O(C) for a link with C candidates, O(DRAWS · (P + C)) for the trips of P passages: 30 ms for a thousand.
 """
@@ -63,7 +63,7 @@ def expected_trips(
     ready = [one for one in left if one.decided and now_s > one.exit_s + patience_s.get(one.camera, 0.0)]
     if not ready:
         return {}
-    order = sorted(_reached(ready, table), key=lambda one: (one.entry_s, one.id))
+    order = sorted(_reached(ready, table), key=lambda one: (*_when(one), one.id))
     parents = _drawn(order, {one.id: place for place, one in enumerate(order)})  # (P, DRAWS)
     ends = _ends(order, parents)  # (P, DRAWS) place of the last passage of each one's trip
     cameras = np.array([one.camera for one in order])
@@ -139,19 +139,23 @@ def _drawn(order: Sequence[Counted], place_of: Mapping[str, int]) -> NDArray[np.
     for place, one in enumerate(order):
         if not one.chances:
             continue
-        befores = np.array([place_of.get(name, SOMEBODY_ELSE) for name, _ in one.chances])
-        p = np.array([p for _, p in one.chances])
+        chances_of = sorted((place_of.get(name, SOMEBODY_ELSE), p) for name, p in one.chances)
+        befores, p = np.array([place for place, _ in chances_of]), np.array([p for _, p in chances_of])
         here = befores >= 0
         chances = np.tile(p[:, None], (1, DRAWS))  # (K, DRAWS)
         rest = np.maximum(1.0 - asked[befores[here]], p[here])
         chances[here] = np.where(taken[befores[here]], 0.0, (p[here] / rest)[:, None])
-        even = (np.random.default_rng(crc32(one.id.encode())).permutation(DRAWS) + 0.5) / DRAWS
+        even = (np.random.default_rng(crc32(repr(_when(one)).encode())).permutation(DRAWS) + 0.5) / DRAWS
         chosen = (even > np.cumsum(chances, axis=0)).sum(axis=0)  # K: nobody
         asked[befores[here]] += p[here]
         parents[place] = np.append(befores, NOBODY)[chosen]
         worlds = np.flatnonzero(parents[place] >= 0)
         taken[parents[place, worlds], worlds] = True
     return parents
+
+
+def _when(one: Counted) -> tuple[float, str, float]:
+    return one.entry_s, one.camera, one.exit_s
 
 
 def _ends(order: Sequence[Counted], parents: NDArray[np.int64]) -> NDArray[np.int64]:

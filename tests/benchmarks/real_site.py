@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import real_counts
 import real_traffic
 from edge_cases import run_node
 from numpy.typing import NDArray
@@ -101,6 +102,7 @@ def played(config: Site, truth: Path) -> dict[str, Any]:
         "lost": {reason: sum(places.values()) for reason, places in verdict.lost.items()},
         "cameras": [asdict(one) for one in verdict.cameras],
         **compared(config, run.tracklets, right),
+        "counts": real_counts.counted(run, beside, config.links),
         "fps": run.speed["fps"],
     }
 
@@ -213,6 +215,7 @@ def told(name: str, rows: list[dict[str, Any]]) -> str:
     lines += [f"  {count:6} lost: {reason}" for reason, count in lost.items()]
     said = np.array([each for row in rows for each in row["said"]]).reshape(-1, 2)
     lines.append(f"  said with {said[:, 0].mean():.3f} on average, right {said[:, 1].mean():.3f}; ECE {ece(said):.3f}")
+    lines += real_counts.told([row["counts"] for row in rows if "counts" in row])
     return "\n".join(lines)
 
 

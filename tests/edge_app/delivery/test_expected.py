@@ -123,3 +123,20 @@ def test_rows_stand_beside_what_was_found() -> None:
         {"origin": "a", "destination": "a", "counts": {}, "expected": {"bus": (0.2, 0, 1)}},
         {"origin": "a", "destination": "b", "counts": {"car": 3}, "expected": {"car": (3.5, 3, 4)}},
     ]
+
+
+def test_the_names_that_a_run_gave_change_nothing() -> None:
+    def named(run: str) -> dict:
+        names = {name: f"{run}/{name}" for name in ("a1", "a2", "b1", "b2")}
+        return trips(
+            table(
+                Counted(names["a1"], "a", "car", 0, 5, "left", "right", True),
+                Counted(names["a2"], "a", "car", 0, 6, "left", "right", True),
+                Counted(names["b1"], "b", "car", 30, 35, "left", "right", True,
+                        came=((names["a2"], 0.45), (names["a1"], 0.4))),
+                Counted(names["b2"], "b", "car", 30, 36, "left", "right", True, came=((names["a1"], 0.45),)),
+            ),
+            names["a1"], names["a2"], names["b1"], names["b2"],
+        )  # fmt: skip
+
+    assert named("1") == named("2") == named("zz")
