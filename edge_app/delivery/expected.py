@@ -113,7 +113,7 @@ def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tup
     """10 %, 50 %, 90 % of weighted values; None of nothing."""
     if not len(values) or weights.sum() <= 0:
         return None, None, None
-    order = np.argsort(values)
+    order = np.lexsort((weights, values))  # whatever the order in which they became known
     share = (np.cumsum(weights[order]) - 0.5 * weights[order]) / weights.sum()
     return tuple(round(float(np.interp(at, share, values[order])), 3) for at in (0.1, 0.5, 0.9))
 

@@ -102,13 +102,11 @@ def test_the_interval_holds_what_was_drawn() -> None:
 
 
 def test_the_order_in_which_it_became_known_changes_nothing() -> None:
-    ones = [
-        passage("a1", 0),
-        passage("a2", 4),
-        passage("b1", 30, ("a1", 0.6), ("a2", 0.3)),
-        passage("b2", 33, ("a1", 0.3)),
-    ]
-    assert trips(table(*ones), "a1", "a2") == trips(table(*ones[::-1]), "a2", "a1")
+    """Two have one travel time, and other probabilities."""
+    ones = [passage("a1", 0), passage("a2", 4), passage("b1", 30, ("a1", 0.6)), passage("b2", 34, ("a2", 0.5))]
+    one, other = table(*ones), table(*ones[::-1])
+    assert trips(one, "a1", "a2") == trips(other, "a2", "a1")
+    assert expected_on(A_TO_B, ones, one) == expected_on(A_TO_B, ones[::-1], other)
 
 
 def test_classes_are_counted_each_and_the_rarest_together() -> None:
