@@ -31,7 +31,7 @@ import numpy as np
 from edge_app.associate import online
 from edge_app.associate.draft import Rules
 from edge_app.associate.facts import Fact, standing_matches
-from edge_app.associate.settings import AssociateSettings, LinkSettings, SimilarityPrior, TransitSettings
+from edge_app.associate.settings import PREFERENCES, AssociateSettings, LinkSettings, SimilarityPrior, TransitSettings
 from edge_app.associate.state import State
 from edge_app.contract.similarity import Certain
 from edge_app.types import Floats, Tracklet
@@ -64,6 +64,13 @@ class Estimate:
     entries: int  # N, passages that a link leads to
     passages: int
     left_out: int  # passages in periods too short to be moved, or in none
+    sure: tuple[float, ...] = ()  # posteriors of the T
+    decoys_sure: tuple[float, ...] = ()  # posteriors of the K
+
+    def at(self, least: float) -> Estimate:
+        """Of the matches that are at least so probable."""
+        kept = tuple(match for match, p in zip(self.matches, self.sure, strict=True) if p >= least)
+        return replace(self, matches=kept, decoy=sum(p >= least for p in self.decoys_sure), sure=(), decoys_sure=())
 
     @property
     def target(self) -> int:
@@ -137,7 +144,8 @@ def estimate(
     target, decoy = (standing_matches(_play(each, rules, learned, frozen=True)[1]) for each in (true, moved))
     matches = tuple((match.from_.track, match.to.track) for match in target)
     entries = sum(tracklet.camera in rules.into for tracklet in true)
-    return Estimate(matches, len(decoy), entries, len(true), len(tracklets) - len(true))
+    sure, decoys_sure = (tuple(match.posterior for match in each) for each in (target, decoy))
+    return Estimate(matches, len(decoy), entries, len(true), len(tracklets) - len(true), sure, decoys_sure)
 
 
 def least_period_s(links: Sequence[LinkSettings]) -> float:
@@ -159,8 +167,23 @@ def told(tracklets: Sequence[Tracklet], links: Sequence[LinkSettings], settings:
         return []
     return [
         f"without a truth: about {found.wrong_share:.1%} of the matches are wrong, {found.decoy_share:.1%} at most; "
-        f"{found.decoy} were confirmed among meetings that cannot have happened, {found.target} among those that can"
+        f"{found.decoy} were confirmed among meetings that cannot have happened, {found.target} among those that can",
+        *_curve(tracklets, links, settings, period),
     ]
+
+
+def _curve(
+    tracklets: Sequence[Tracklet], links: Sequence[LinkSettings], settings: AssociateSettings, period: Period
+) -> list[str]:
+    """The same for each preference, a line each: one estimate of all matches that are worth saying to anybody."""
+    every = estimate(tracklets, links, settings.model_copy(update={"prefer": min(PREFERENCES.values())}), [period])
+    lines = []
+    for name, least in sorted(PREFERENCES.items(), key=lambda each: each[1]):
+        one = every.at(least)
+        lines.append(
+            f"  prefer: {name:9} ({least:g}) {one.target:6} matches, about {one.wrong_share:.1%} of them wrong"
+        )
+    return lines
 
 
 def _tracklet(visit: Visit) -> Tracklet:

@@ -42,6 +42,8 @@ class TrackletSettings(Settings):
     """An object moved when it went this share of its box's diagonal; else it has no heading."""
     minimum_time_sigma_s: float = Field(default=0.05, gt=0)
     """Least standard deviation of entry and exit times."""
+    pieces: bool = True
+    """Two tracks of one object, at the same time or one right after the other, are one passage."""
     hidden: HiddenSettings = HiddenSettings()
     """Vehicles that stand still and are hidden for a while."""
 

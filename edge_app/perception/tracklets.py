@@ -163,7 +163,7 @@ class TrackletBuilder:
         """Does another open track follow the same object, or go on with it? They are one passage then, and `ended` is
         gone."""
         track = self._open[ended]
-        for name, other in self._open.items():
+        for name, other in self._open.items() if self._settings.pieces else ():
             if other is track or len({track.embedder, other.embedder} - {None}) > 1:
                 continue
             walk = all(self._asked.class_of(one.votes, one.rides) == PERSON for one in (track, other))

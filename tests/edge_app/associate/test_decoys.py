@@ -80,12 +80,20 @@ def test_the_same_passages_give_the_same_counts(world) -> None:
 
 def test_the_precision_is_told_in_a_line(world, found) -> None:
     where, settings = world.rules.links, world.rules.settings
-    (line,) = told(world.tracklets, where, settings)
+    line, *curve = told(world.tracklets, where, settings)
     decoy, target = (int(number) for number in re.findall(r"(\d+) (?:were|among)", line))
     assert target == pytest.approx(found.target, abs=2)  # the period ends with the last exit here
     estimated, bound = (float(share) for share in re.findall(r"([\d.]+)%", line))
     assert bound == pytest.approx(100 * decoy / target, abs=0.05)
     assert 0 < estimated < bound
+    rows = [
+        re.fullmatch(r"  prefer: (\w+) +\(([\d.]+)\) +(\d+) matches, about ([\d.]+)% of them wrong", row)
+        for row in curve
+    ]
+    assert [row[1] for row in rows if row] == ["recall", "balance", "precision"]
+    matches = [int(row[3]) for row in rows if row]
+    assert matches == sorted(matches, reverse=True), "who asks for more gets fewer"
+    assert matches[-1] > 0
     (short,) = told(world.tracklets[:3], where, settings)
     assert "can be told without a truth from 246 s on, not from this recording" in short
     assert told([], where, settings) == told(world.tracklets, [], settings) == []
