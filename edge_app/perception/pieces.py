@@ -29,6 +29,10 @@ REACHES = 0.5  # of the smaller box lies where the lost one would be: rider and 
 AS_LARGE = 2.0  # times: so much the heights of both differ at most
 NEAR = 0.5  # of the smaller one's height: so far apart are their feet at most
 MOVED = 0.5  # heights of its box that one must have gone, else it stands
+UNLIKE = (
+    0.4  # cosine of their best two views, by the site's embedder, below which the later one is another; a rider and
+)
+# the motorcycle alone are 0.5 and more alike
 
 
 def same_object(one: OpenTrack, other: OpenTrack) -> bool:
@@ -54,7 +58,7 @@ def same_object(one: OpenTrack, other: OpenTrack) -> bool:
 def goes_on(lost: OpenTrack, later: OpenTrack) -> bool:
     """Is `later` the object that `lost` was, followed anew? Both are of one camera, in this order."""
     gap_s = later.first[0] - lost.last[0]
-    if lost.camera != later.camera or not 0 < gap_s <= LATER_S:
+    if lost.camera != later.camera or not 0 < gap_s <= LATER_S or _unlike(lost, later):
         return False
     rows = np.concatenate([lost.rows, [lost.last]])
     since = rows[np.searchsorted(rows[:, 0], lost.last[0] - MOTION_S)]
@@ -68,6 +72,13 @@ def goes_on(lost: OpenTrack, later: OpenTrack) -> bool:
     smaller = min(np.prod(there[2:] - there[:2]), np.prod(here[2:] - here[:2]))
     near = np.hypot((there[[0, 2]] - here[[0, 2]]).mean(), there[3] - here[3]) <= NEAR * min(height, other)
     return bool(near and shared >= REACHES * smaller)
+
+
+def _unlike(one: OpenTrack, other: OpenTrack) -> bool:
+    """Both were looked at, and are not one object by any two of their views."""
+    if not one.embeddings or not other.embeddings:
+        return False
+    return float((np.stack(one.embeddings) @ np.stack(other.embeddings).T).max()) < UNLIKE
 
 
 def _boxes_at(track: OpenTrack, times: NDArray[np.float64]) -> NDArray[np.float64]:

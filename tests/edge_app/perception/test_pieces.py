@@ -66,3 +66,14 @@ def test_who_stands_beside_a_parked_car_is_another() -> None:
 )
 def test_one_after_the_other(later: OpenTrack, expected: bool, why: str) -> None:
     assert goes_on(way(0, 2, CAR), later) is expected, why
+
+
+def test_another_vehicle_at_the_same_place_is_no_piece() -> None:
+    """One drives behind a bus, and another comes out."""
+    lost, later = way(0, 2, CAR), way(2.4, 4, CAR)
+    lost.look(0.9, np.array([1, 0], np.float32))
+    assert goes_on(lost, later), "it was not looked at yet"
+    later.look(0.9, np.array([0.1, 0.995], np.float32))
+    assert not goes_on(lost, later)
+    later.look(0.5, np.array([0.8, 0.6], np.float32))
+    assert goes_on(lost, later), "one of its views is like"
