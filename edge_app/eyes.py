@@ -25,7 +25,7 @@ def open_eyes(config: Site, networks: tuple[Detector, Embedder], boot: str, mete
         camera.id: {name: Zone(polygon=polygon) for name, polygon in camera.zones.items()} for camera in config.cameras
     }
     classes = config.detector and config.detector.classes
-    asked = Asked(frozenset(classes) if classes else None, config.track.two_wheelers)
+    asked = Asked(frozenset(classes) if classes else None, config.track.two_wheelers, config.track.riders_by_motion)
     return Perception(
         detector,
         TrackerBank(config.node, boot, track, names),

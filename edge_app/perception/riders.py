@@ -31,6 +31,7 @@ class Asked:
 
     classes: frozenset[str] | None = None  # None: all
     two_wheelers: tuple[str, ...] = ()
+    by_motion: bool = True  # who moves as vehicles do rides
 
     def follows(self, name: str) -> bool:
         """Is a box of this class tracked? Persons are where two-wheelers are asked for: they may ride one."""

@@ -55,6 +55,9 @@ class TrackSettings(Settings):
     """Groups of class names that never share a track with other classes. All classes not named form one more group."""
     two_wheelers: tuple[str, ...] = ("motorcycle", "bicycle")
     """Classes that a person rides: both together are one object, of this class. Empty: they are two."""
+    riders_by_motion: bool = True
+    """A person who moves as fast as the vehicles of this camera, and the same way, is the first of `two_wheelers` that is
+    asked for, though no machine was found. Switch it off where vehicles crawl, as in a car park."""
 
 
 class TrackerBank:

@@ -191,7 +191,7 @@ class TrackletBuilder:
 
     def _look_whether_it_rides(self, track: OpenTrack) -> None:
         """A person who moves as the vehicles of this camera do is a rider, and remains one."""
-        if track.rides or self._asked.class_of(track.votes) != PERSON:
+        if track.rides or not self._asked.by_motion or self._asked.class_of(track.votes) != PERSON:
             return
         motion = motion_of(track.rows)
         track.rides = motion is not None and self._traffic[track.camera].moves_so(motion)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 STEP_S = 0.5  # speed is measured over so long at least
 PACE = 80  # percentile of a track's speeds: standing at a light is not how fast it is
 FREE = 80  # percentile of the vehicles' paces: how fast they are where nothing holds them up
-AS_FAST = 0.35  # of that, at least; who walks has a tenth to a fifth
+AS_FAST = 0.5  # of that, at least; who walks has a tenth to a fifth on a road, more where cars crawl
 ENOUGH = 5  # vehicles that went this way, before anything is said
 REMEMBERED = 200  # vehicles of a camera, the latest
 MOVED = 0.5  # heights of its box that a track must have gone to be asked

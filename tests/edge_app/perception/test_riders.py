@@ -40,9 +40,14 @@ class Table:
         )
 
 
-def see(frames: list[list[Seen]], classes: Iterable[str] | None, two_wheelers: tuple[str, ...] = TWO_WHEELERS):
+def see(
+    frames: list[list[Seen]],
+    classes: Iterable[str] | None,
+    two_wheelers: tuple[str, ...] = TWO_WHEELERS,
+    by_motion: bool = True,
+):
     """The views and the tracklets of ten frames a second, and the builder that made them."""
-    asked = Asked(None if classes is None else frozenset(classes), two_wheelers)
+    asked = Asked(None if classes is None else frozenset(classes), two_wheelers, by_motion)
     settings = {"gate": TrackSettings(two_wheelers=two_wheelers)}
     node = Perception(
         Table(frames),

@@ -31,10 +31,12 @@ def test_who_moves_as_vehicles_do() -> None:
         assert not traffic.moves_so((5.0, 0.0)), "too few are known"
         traffic.learn((4.0 + k / 10, 0.5))
     assert traffic.moves_so((5.0, 0.0))
-    assert traffic.moves_so((2.0, 0.3))
+    assert traffic.moves_so((2.5, 0.3))
     assert not traffic.moves_so((0.8, 0.0)), "who walks the same way"
     assert not traffic.moves_so((0.0, 5.0)), "across the road"
     assert not traffic.moves_so((-5.0, 0.0)), "against it, where nobody drives"
+    park = Traffic([(2.0, 0.1)] * ENOUGH)
+    assert not park.moves_so((0.9, 0.0)), "who walks where vehicles crawl"
     for _ in range(3):
         traffic.learn((0.5, 0.0))
     assert not traffic.moves_so((0.8, 0.0)), "a queue makes nobody a rider"
@@ -61,6 +63,10 @@ def test_riders_of_whom_only_the_person_is_found_are_counted_once_traffic_is_kno
             walker = (PERSON, (40.0 + 1.2 * k, 300, 65.0 + 1.2 * k, 370), 0.8)
             frames.append([vehicle, walker])
         frames += [[]] * 15
+    _, told_apart, alone = see(frames, ("car", "motorcycle"), by_motion=False)
+    assert ({tracklet.class_name for tracklet in told_apart}, alone.unasked) == ({"car"}, 18), (
+        "where it is switched off"
+    )
     views, tracklets, builder = see(frames, ("car", "motorcycle"))
     names = [tracklet.class_name for tracklet in tracklets]
     assert names.count("car") == 6
