@@ -56,8 +56,8 @@ class TrackSettings(Settings):
     two_wheelers: tuple[str, ...] = ("motorcycle", "bicycle")
     """Classes that a person rides: both together are one object, of this class. Empty: they are two."""
     riders_by_motion: bool = True
-    """A person who moves as fast as this camera's vehicles, and the same way, is the first of `two_wheelers` that is asked
-    for, though no machine was found. Switch it off where vehicles crawl, as in a car park."""
+    """A person who moves as fast as this camera's vehicles, and the same way, is the first of `two_wheelers` that is
+    asked for, though no machine was found. Switch it off where vehicles crawl, as in a car park."""
 
 
 class TrackerBank:
