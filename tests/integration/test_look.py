@@ -29,6 +29,7 @@ def group(tmp_path_factory):
     made = Group(tmp_path_factory.mktemp("look"))
     path, port = site(made, "short", 14.0), free_port()
     made.start("look", "look", "--config", path, "--out", made.folder / "out")
+    made.start("replay", "replay", "--config", path, "--out", made.folder / "facts.jsonl")
     made.start("elsewhere", "look", "--config", path, "--camera", "bridge")
     made.start("nowhere", "look", "--config", path, "--out", path / "below")
     long = site(made, "long", 600.0, look={"port": port, "seconds": 3}, ticks={"mode": "lockstep", "speed": 1.0})
@@ -56,6 +57,14 @@ def test_a_page_and_a_video_of_each_camera(group):
         assert frames[-1] - frames[0] == pytest.approx(14.0, abs=0.5)
         assert f'href="{camera}.mp4"' in page
     assert not (group.folder / "short.db").exists(), "a look stores nothing"
+
+
+@pytest.mark.slow
+def test_a_replay_with_few_passages_says_what_the_cameras_see(group):
+    assert group["replay"].code == 0, group["replay"].error
+    lines = group["replay"].out.splitlines()
+    assert "`edge-app look` shows it" in lines
+    assert any(line.startswith("camera gate, ") and line.endswith(" passages:") for line in lines)
 
 
 @pytest.mark.slow
