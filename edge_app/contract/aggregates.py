@@ -59,7 +59,8 @@ class Flow(Interval, Paged):
 
 Expected: TypeAlias = tuple[NotBelowZero, NotBelowZero, NotBelowZero]
 """How many there were, whether each was matched or not: the sum of what each match was worth; and between which numbers
-the true one lies 19 times of 20, as far as the probabilities are right."""
+the true one lies 19 times of 20, as far as the probabilities are right. Of what was seen: a vehicle that a
+camera did not find is in none of them (with two cameras nothing tells how many those are)."""
 
 
 class TravelTime(Interval):
