@@ -73,7 +73,7 @@ def page(
 def _sum(cameras: Sequence[tuple[CameraRecord, list[Finding], Shown | None]]) -> str:
     frames = sum(one.frames for one, _, _ in cameras)
     passages = sum(one.endings["passage"] for one, _, _ in cameras)
-    return f"{len(cameras)} cameras, {frames:,} frames, {passages:,} passages"
+    return f"cameras: {len(cameras)}, frames: {frames:,}, passages: {passages:,}"
 
 
 def _legend() -> str:

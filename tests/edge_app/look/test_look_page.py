@@ -33,7 +33,7 @@ def test_the_page_shows_frames_and_crops_and_takes_nothing_from_elsewhere() -> N
     assert len(pictures) >= 6 + 6, "six frames, and views of each car"
     assert 'href="gate.mp4"' in text
     assert not re.search(r"<script|https?://|src=\"(?!data:)", text)
-    assert "passages 6" in text
+    assert "passages: 6" in text
 
 
 def test_names_cannot_break_the_page() -> None:

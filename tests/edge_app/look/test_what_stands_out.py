@@ -96,14 +96,14 @@ def look_lines(frames, **more) -> list[str]:
 def test_motorcycles_under_a_person_are_named_with_their_count() -> None:
     """Six cars, then riders of whom only the person is found."""
     text = said(looked(one_by_one(*[CAR] * 6, *[PERSON] * 5)))
-    assert "100% of your 5 motorcycles' pictures lie under a `person` box, 5 of them in all" in text
+    assert "100% of the pictures of your motorcycles (5) lie under a `person` box, 5 of them in all" in text
     text = said(looked(one_by_one(*[PERSON] * 7, *[CAR] * 6)))
-    assert "! 7 motorcycles were lost to `person`: they move as vehicles do, but came before enough vehicles" in text
+    assert "! motorcycles lost to `person`: 7. They move as vehicles do, but came before enough vehicles" in text
     half = one_by_one(*[CAR] * 6)
     for _ in range(4):
         half += [[(PERSON if k % 2 else MOTORCYCLE, (20 + 16.0 * k, 100, 110 + 16.0 * k, 160), 0.8)] for k in range(40)]
         half += [[]] * 15
-    assert "of your 4 motorcycles' pictures lie under a `person` box: the detector finds" in said(looked(half))
+    assert "of the pictures of your motorcycles (4) lie under a `person` box: the detector finds" in said(looked(half))
 
 
 def test_persons_where_no_two_wheeler_is_asked_for() -> None:
