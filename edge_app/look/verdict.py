@@ -65,14 +65,14 @@ def _riders(one: CameraRecord) -> Iterator[Finding]:
         alone = f", {one.by_motion} of them in all, and are known by how they move" if one.by_motion else ""
         yield Finding(
             "doubt",
-            f"{under:.0%} of the pictures of your motorcycles ({two_wheelers}) lie under a `person` box{alone}: the detector "
-            "finds the rider and not the machine",
+            f"{under:.0%} of the pictures of your motorcycles ({two_wheelers}) lie under a `person` box{alone}: the "
+            "detector finds the rider and not the machine",
         )
     if one.lost_riders:
         yield Finding(
             "lost",
-            f"motorcycles lost to `person`: {one.lost_riders}. They move as vehicles do, but came before enough vehicles "
-            "were known to tell; a longer look, or a node that runs on, counts them",
+            f"motorcycles lost to `person`: {one.lost_riders}. They move as vehicles do, but came before enough "
+            "vehicles were known to tell; a longer look, or a node that runs on, counts them",
         )
     left = one.endings["unasked"] - one.lost_riders
     if left >= FEW:
