@@ -64,8 +64,9 @@ class TrackletBuilder:
         return frozenset(track for track in tracks if not self._wants(self._open[track]))
 
     def names(self) -> frozenset[str]:
-        """The tracks that have not ended."""
-        return frozenset(self._open)
+        """The tracks that have not ended, and the passages that they and those who are waited for become."""
+        passages = (track.passage for track in self._open.values())
+        return frozenset({*self._open, *passages, *self._hidden.all()})
 
     def observe(self, frame: Frame, tracks: Tracks) -> None:
         """One frame's tracks. Tracks that ended with it stay open until `close`."""

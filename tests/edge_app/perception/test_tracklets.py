@@ -282,3 +282,18 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
         with pytest.raises(StoreError, match="tracklets are unusable"):
             made.restore(damaged)
     assert made.snapshot() == good
+
+
+def test_a_passage_has_not_ended_while_another_track_goes_on_with_it() -> None:
+    """Its crops are kept until then."""
+    made = builder()
+    for k in range(10):
+        observe(made, k, rightwards(k), track="n1/a/7/1")
+    for k in range(11, 20):
+        observe(made, k, rightwards(k), track="n1/a/7/2")
+    assert made.close(["n1/a/7/1"]) == []
+    assert made.pieces == 1
+    assert made.names() == {"n1/a/7/1", "n1/a/7/2"}
+    (found,) = made.close(["n1/a/7/2"])
+    assert (found.id, found.entry_time_s, found.exit_time_s) == ("n1/a/7/1", EPOCH_S, EPOCH_S + 1.9)
+    assert made.names() == frozenset()
