@@ -148,6 +148,7 @@ def test_half_a_car_behind_a_bus_that_leaves_is_the_car() -> None:
     made = builder()
     see(made, "before", between(0, 8))
     made.close(["before"])
+    assert made.names() == {"before"}, "its crops are kept while it is waited for"
     half = (300.0, 200.0, 365.0, 290.0)
     see(made, "after", [10.0], half)
     see(made, "after", between(10.1, 12))
