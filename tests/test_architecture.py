@@ -110,7 +110,7 @@ def test_no_rooms_for_odds_and_ends() -> None:
     ("library", "owners"),
     [
         ("paho", {"edge_app/bus/client.py"}),
-        ("trackers", {"edge_app/perception/track.py"}),
+        ("trackers", {"edge_app/perception/track.py", "edge_app/perception/tracker_state.py"}),
         ("supervision", {"edge_app/perception/track.py"}),
         ("onnxruntime", {"edge_app/runtime/onnx.py"}),
         (

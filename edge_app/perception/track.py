@@ -14,7 +14,6 @@ The library owns association and motion; this adapter owns time, names and what 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,13 +23,12 @@ from pydantic import Field
 
 from edge_app.errors import StoreError
 from edge_app.perception.riders import Riders
+from edge_app.perception.tracker_state import library_state, set_library_state, time_of
 from edge_app.settings import Settings
 from edge_app.store.parts import sealed, unsealed
 from edge_app.types import PERSON, Detections, Floats, Tracks
 
 _FORMAT = "crosslane.tracks/2"
-_STATE = 8  # of a track's Kalman filter: the corners of its box, and how fast each moves
-_COUNTS = ("tracker_id", "age", "time_since_update", "number_of_successful_consecutive_updates")
 
 
 class TrackSettings(Settings):
@@ -171,7 +169,7 @@ class CameraTracker:
     def state(self) -> dict[str, Any]:
         """As values for JSON, which keeps floats to the last bit."""
         return {
-            "libraries": [_library_state(library) for library in self._libraries],
+            "libraries": [library_state(library) for library in self._libraries],
             "names": [{str(number): name for number, name in names.items()} for names in self._names],
             "counter": self._counter,
             "last_s": self._last_s,
@@ -181,11 +179,11 @@ class CameraTracker:
         """What `state` was made of. Raises ValueError, TypeError or KeyError when it does not fit."""
         libraries = self._fresh()
         for library, stored in zip(libraries, state["libraries"], strict=True):
-            _set_library_state(library, stored)
+            set_library_state(library, stored)
         names = [{int(number): str(name) for number, name in names.items()} for names in state["names"]]
         if len(names) != len(libraries):
             raise ValueError(f"{len(names)} groups of names, expected {len(libraries)}")
-        return _Resumed(libraries, names, int(state["counter"]), _time(state["last_s"]))
+        return _Resumed(libraries, names, int(state["counter"]), time_of(state["last_s"]))
 
     def resume(self, state: _Resumed) -> None:
         self._libraries, self._names, self._counter, self._last_s = state
@@ -231,46 +229,6 @@ class _Resumed(NamedTuple):
     names: list[dict[int, str]]
     counter: int
     last_s: float | None
-
-
-def _library_state(library: Any) -> dict[str, Any]:
-    return {
-        "next_id": library._next_track_id,
-        "last_s": library._last_timestamp,
-        "tracks": [
-            {
-                **{name: int(getattr(track, name)) for name in _COUNTS},
-                "unseen_s": float(track.time_since_update_seconds),
-                "state": track.state_estimator.kf.state.ravel().tolist(),
-                "covariance": track.state_estimator.kf.state_covariance.ravel().tolist(),
-            }
-            for track in library.tracks
-        ],
-    }
-
-
-def _set_library_state(library: Any, stored: dict[str, Any]) -> None:
-    """A fresh library becomes the one that `stored` describes. Noise and motion follow from its settings."""
-    from trackers.core.bytetrack.tracklet import ByteTrackTracklet
-
-    library._next_track_id, library._last_timestamp = int(stored["next_id"]), _time(stored["last_s"])
-    for values in stored["tracks"]:
-        state = np.array(values["state"], np.float64).reshape(_STATE, 1)
-        covariance = np.array(values["covariance"], np.float64).reshape(_STATE, _STATE)
-        if not (np.isfinite(state).all() and np.isfinite(covariance).all()):
-            raise ValueError("a track that is nowhere")
-        track = ByteTrackTracklet(state[:4, 0], library.state_estimator_class)
-        for name in _COUNTS:
-            setattr(track, name, int(values[name]))
-        track.time_since_update_seconds = _time(values["unseen_s"]) or 0.0
-        track.state_estimator.kf.state, track.state_estimator.kf.state_covariance = state, covariance
-        library.tracks.append(track)
-
-
-def _time(stored: float | None) -> float | None:
-    if stored is not None and not math.isfinite(stored):
-        raise ValueError(f"a time of {stored}")
-    return None if stored is None else float(stored)
 
 
 def _wrap(detections: Detections, chosen: Any) -> Any:
