@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_app.contract.yaml import plain
 from edge_app.errors import ConfigurationError
@@ -61,11 +62,15 @@ class Boxes:
         return slice(int(first), int(last))
 
 
+def common_area(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """(…, 4), (…, 4), broadcast against each other → (…) the area that lies in both boxes."""
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    return np.asarray(np.prod(np.maximum(sides, 0), axis=-1))
+
+
 def intersection_over_union(first: Floats, second: Floats) -> Floats:
     """(N, 4), (M, 4) → (N, M) float32."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    sides = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0.0, None)
-    common = sides.prod(2)
+    common = common_area(first[:, None], second[None])
     areas = (first[:, 2:] - first[:, :2]).prod(1)[:, None] + (second[:, 2:] - second[:, :2]).prod(1)[None]
     overlaps: Floats = (common / np.maximum(areas - common, 1e-9)).astype(np.float32)
     return overlaps

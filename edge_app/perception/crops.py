@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge_app.boxes import common_area
 from edge_app.errors import StoreError
 from edge_app.settings import Settings
 from edge_app.store.parts import sealed, unsealed
@@ -159,9 +160,7 @@ def factors(tracks: Tracks, width_px: int, height_px: int, settings: CropSetting
 
 def covered(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 4) → (N,) float64 in [0, 1]: the largest share of each box that one other box hides."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)  # (N, N)
+    shared = common_area(boxes[:, None], boxes[None])  # (N, N)
     area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-9), axis=1)
     in_front = boxes[None, :, 3] > boxes[:, None, 3]  # [i, j]: j reaches further down than i
     share = shared / area[:, None] * np.where(in_front, 1.0, 1 / 3)

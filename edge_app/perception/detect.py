@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edge_app.boxes import intersection_over_union
+from edge_app.boxes import common_area, intersection_over_union
 from edge_app.contract.errors import HeadError
 from edge_app.contract.heads import DECODERS, recognise
 from edge_app.contract.model import Head, check_digest, read_manifest
@@ -209,9 +209,7 @@ class OnnxDetector:
 
 def parts(boxes: NDArray[np.float32], kinds: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     """(N, 4) boxes, strongest first, (N,) kinds → (N,) whether each is a part of a stronger one of its kind; O(N²)."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)  # (N, N)
+    shared = common_area(boxes[:, None], boxes[None])  # (N, N)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     inside = (shared >= share * area[:, None]) & (shared >= area[None, :] / 3) & (kinds[:, None] == kinds[None, :])
     found: NDArray[np.bool_] = np.tril(inside, -1).any(axis=1)  # [i, j] with j < i: j is the stronger

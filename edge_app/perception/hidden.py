@@ -23,6 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import Field
 
+from edge_app.boxes import common_area
 from edge_app.perception.open_track import OpenTrack
 from edge_app.settings import Settings
 
@@ -96,7 +97,7 @@ class Hidden:
 
 def stood_s(track: OpenTrack) -> float:
     """How long it was seen at the place where it is now."""
-    rows = _rows(track)
+    rows = track.seen
     boxes = np.median(sliding_window_view(np.pad(rows[:, 1:], ((STEADY - 1, 0), (0, 0)), "edge"), STEADY, 0), axis=2)
     elsewhere = (overlap(boxes, place(track)) < STANDS) & (rows[:, 0] < track.last[0] - HIDING_S)
     since_s = rows[np.flatnonzero(elsewhere)[-1] + 1, 0] if elsewhere.any() else rows[0, 0]
@@ -105,33 +106,23 @@ def stood_s(track: OpenTrack) -> float:
 
 def place(track: OpenTrack) -> NDArray[np.float64]:
     """(4,) the box in which it was last seen for a while: the median over `PLACE_S`, of three rows at least."""
-    rows = _rows(track)
+    rows = track.seen
     first = int(np.flatnonzero(rows[:, 0] >= track.last[0] - PLACE_S)[0])
     return np.asarray(np.median(rows[min(first, max(len(rows) - 3, 0)) :, 1:], axis=0))
 
 
-def _rows(track: OpenTrack) -> NDArray[np.float64]:
-    """(T, 5) its path with the last observation."""
-    return np.concatenate([track.rows, [track.last]])
-
-
 def overlap(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 4), (4,) → (N,) area in common as a share of the area of both."""
-    shared = _shared(boxes, box)
+    shared = common_area(boxes, box)
     return np.asarray(shared / np.maximum(_area(boxes) + _area(box) - shared, 1e-9))
 
 
 def _began_at(there: NDArray[np.float64], seen: OpenTrack) -> bool:
     """Did this track begin at that place, and is it there? At first it may be half hidden."""
     began = np.array(seen.first[1:])
-    if float(_shared(began, there)) < SAME_PLACE * float(_area(began)):
+    if float(common_area(began, there)) < SAME_PLACE * float(_area(began)):
         return False
     return float(overlap(place(seen)[None], there)[0]) >= SAME_PLACE
-
-
-def _shared(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    return np.asarray(np.prod(np.maximum(sides, 0), axis=-1))
 
 
 def _area(box: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,6 +41,11 @@ class OpenTrack:
         """(T, 5) float64: time and box of the path, T ≥ 1, without the last observation where that was thinned."""
         return np.frombuffer(self.path, np.float64).reshape(-1, ROW)
 
+    @property
+    def seen(self) -> NDArray[np.float64]:
+        """(T, 5) its path with the last observation."""
+        return np.concatenate([self.rows, [self.last]])
+
     def observe(self, seen: tuple[float, ...], name: str, score: float, longest: int) -> None:
         """Time and box, and how sure the detector is of which class; `longest`: rows of the path at most."""
         self.votes[name] = self.votes.get(name, 0.0) + score

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_app.boxes import common_area
 from edge_app.perception.open_track import OpenTrack
 
 POINTS = 12  # of the time that they have in common, at which they are compared
@@ -29,10 +30,7 @@ REACHES = 0.5  # of the smaller box lies where the lost one would be: rider and 
 AS_LARGE = 2.0  # times: so much the heights of both differ at most
 NEAR = 0.5  # of the smaller one's height: so far apart are their feet at most
 MOVED = 0.5  # heights of its box that one must have gone, else it stands
-UNLIKE = (
-    0.4  # cosine of their best two views, by the site's embedder, below which the later one is another; a rider and
-)
-# the motorcycle alone are 0.5 and more alike
+UNLIKE = 0.4  # cosine of their best two views below which the later one is another; rider and motorcycle have 0.5
 
 
 def same_object(one: OpenTrack, other: OpenTrack) -> bool:
@@ -42,9 +40,7 @@ def same_object(one: OpenTrack, other: OpenTrack) -> bool:
         return False
     times = np.linspace(begin, end, POINTS)
     first, second = _boxes_at(one, times), _boxes_at(other, times)
-    shared = np.prod(
-        np.maximum(np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2]), 0), 1
-    )
+    shared = common_area(first, second)
     areas = np.stack([np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)])
     height = np.minimum(first[:, 3] - first[:, 1], second[:, 3] - second[:, 1])
     inside = shared >= INSIDE * areas.min(axis=0)
@@ -60,7 +56,7 @@ def goes_on(lost: OpenTrack, later: OpenTrack) -> bool:
     gap_s = later.first[0] - lost.last[0]
     if lost.camera != later.camera or not 0 < gap_s <= LATER_S or _unlike(lost, later):
         return False
-    rows = np.concatenate([lost.rows, [lost.last]])
+    rows = lost.seen
     since = rows[np.searchsorted(rows[:, 0], lost.last[0] - MOTION_S)]
     took_s = lost.last[0] - since[0]
     motion = (np.array(lost.last[1:]) - since[1:]) / took_s if took_s > 0 else np.zeros(4)
@@ -68,7 +64,7 @@ def goes_on(lost: OpenTrack, later: OpenTrack) -> bool:
     height, other = there[3] - there[1], here[3] - here[1]
     if min(height, other) <= 0 or max(height, other) > AS_LARGE * min(height, other):
         return False
-    shared = np.prod(np.maximum(np.minimum(there[2:], here[2:]) - np.maximum(there[:2], here[:2]), 0))
+    shared = common_area(there, here)
     smaller = min(np.prod(there[2:] - there[:2]), np.prod(here[2:] - here[:2]))
     near = np.hypot((there[[0, 2]] - here[[0, 2]]).mean(), there[3] - here[3]) <= NEAR * min(height, other)
     return bool(near and shared >= REACHES * smaller)
@@ -83,5 +79,5 @@ def _unlike(one: OpenTrack, other: OpenTrack) -> bool:
 
 def _boxes_at(track: OpenTrack, times: NDArray[np.float64]) -> NDArray[np.float64]:
     """(T,) → (T, 4)."""
-    rows = np.concatenate([track.rows, [track.last]])
+    rows = track.seen
     return np.stack([np.interp(times, rows[:, 0], rows[:, column]) for column in range(1, 5)], axis=1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.boxes import intersection_over_union
+from edge_app.boxes import common_area, intersection_over_union
 from edge_app.types import PERSON, Detections, Floats, Integers
 
 RIDDEN = 0.1  # votes for a two-wheeler as a share of those for a person, from which a track is one
@@ -92,8 +92,7 @@ def _seated(persons: Floats, wheels: Floats) -> NDArray[np.float64]:
     """(P, 4), (W, 4) → (P, W) how much of the smaller box lies in the other; 0 where nobody can sit like that."""
     one, other = persons[:, None].astype(np.float64), wheels[None].astype(np.float64)
     size, size_other = one[..., 2:] - one[..., :2], other[..., 2:] - other[..., :2]  # width and height
-    common = np.maximum(np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2]), 0.0)
-    share = common.prod(-1) / np.maximum(np.minimum(size.prod(-1), size_other.prod(-1)), 1e-9)
+    share = common_area(one, other) / np.maximum(np.minimum(size.prod(-1), size_other.prod(-1)), 1e-9)
     middles = np.abs(one[..., 0] + one[..., 2] - other[..., 0] - other[..., 2]) / 2
     slack = ABOVE * size_other[..., 1]
     sits = (
