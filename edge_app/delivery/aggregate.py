@@ -159,7 +159,7 @@ class Aggregates:
         return int(time_s // self._settings.interval_s)
 
     def _put(self, passage: Counted) -> None:
-        self._table.passages[passage.id] = passage
+        self._table.put(passage)
         self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
         self._dirty |= {self._interval_of(passage.exit_s), self._interval_of(passage.entry_s)}
         self._changes[f"{PREFIX}passage/{passage.id}"] = stored("counted", asdict(passage))
@@ -174,9 +174,7 @@ class Aggregates:
             del self._table.next[passage.from_track]
         if from_track is not None:
             self._table.next[from_track] = to_track
-        self._table.unweigh(passage)
         self._put(replace(passage, decided=True, from_track=from_track))
-        self._table.weigh(self._table.passages[to_track])
         self._touch(self._table.passages[to_track])
 
     def _weigh(self, to_track: str, came: Came) -> None:
@@ -184,9 +182,7 @@ class Aggregates:
         passage = self._table.passages.get(to_track)
         if passage is None or passage.came == came:
             return
-        self._table.unweigh(passage)
         self._put(replace(passage, came=came))
-        self._table.weigh(self._table.passages[to_track])
         earlier = [self._table.passages[name] for name, _ in came if name in self._table.passages]
         self._dirty |= {self._interval_of(one.exit_s) for one in earlier}
 
@@ -259,9 +255,8 @@ class Aggregates:
             self._uncover(interval)
 
     def _drop(self, passage_id: str) -> None:
-        passage = self._table.passages.pop(passage_id)
+        passage = self._table.take(passage_id)
         self._table.next.pop(passage_id, None)
-        self._table.unweigh(passage)
         if passage.from_track is not None:
             self._table.next.pop(passage.from_track, None)
         self._of_interval[self._interval_of(passage.exit_s)].discard(passage_id)
@@ -277,12 +272,11 @@ class Aggregates:
                 passage = parts.read(key, read_counted)
                 if passage is None or key != f"{PREFIX}passage/{passage.id}":
                     continue
-                self._table.passages[passage.id] = passage
+                self._table.put(passage)
                 self._of_interval[self._interval_of(passage.exit_s)].add(passage.id)
                 self._dirty.add(self._interval_of(passage.exit_s))
                 if passage.from_track is not None:
                     self._table.next[passage.from_track] = passage.id
-                self._table.weigh(passage)
             elif key.startswith(PREFIX + "said/"):
                 said = parts.read(key, read_said)
                 if said is not None:

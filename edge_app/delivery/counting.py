@@ -56,15 +56,21 @@ class Table:
         """Those that may continue it, with their probabilities."""
         return [(self.passages[to], p) for to, p in self.maybe.get(passage.id, {}).items() if to in self.passages]
 
-    def weigh(self, passage: Counted) -> None:
-        """Whom it may continue, from now on."""
+    def put(self, passage: Counted) -> None:
+        """A new passage, or one of which more is known."""
+        self._forget_chances(passage.id)
+        self.passages[passage.id] = passage
         for name, p in passage.chances:
             self.maybe.setdefault(name, {})[passage.id] = p
 
-    def unweigh(self, passage: Counted) -> None:
-        """What `weigh` did is undone."""
-        for name, _ in passage.chances:
-            self.maybe.get(name, {}).pop(passage.id, None)
+    def take(self, name: str) -> Counted:
+        """The passage of this name, which is gone then."""
+        self._forget_chances(name)
+        return self.passages.pop(name)
+
+    def _forget_chances(self, passage: str) -> None:
+        for name, _ in self.passages[passage].chances if passage in self.passages else ():
+            self.maybe.get(name, {}).pop(passage, None)
             if not self.maybe.get(name, True):
                 del self.maybe[name]
 

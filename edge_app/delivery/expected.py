@@ -119,7 +119,7 @@ def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tup
 
 
 def _reached(begin: Iterable[Counted], table: Table) -> list[Counted]:
-    """These, all that may follow, and all that may have come before those: whoever competes for them."""
+    """These, and all that may follow: whoever competes for one of them is there."""
     found: dict[str, Counted] = {}
     open_ones = list(begin)
     while open_ones:

@@ -70,8 +70,7 @@ def table_of(run: Run) -> Table:
     for one in run.tracklets:
         passage = Counted(one.id, one.camera, one.class_name, one.entry_time_s, one.exit_time_s, one.entry_zone,
                           one.exit_zone, True, parents.get(one.id), came.get(one.id, ()))  # fmt: skip
-        table.passages[one.id] = passage
-        table.weigh(passage)
+        table.put(passage)
     table.next = {before: after for after, before in parents.items()}
     return table
 

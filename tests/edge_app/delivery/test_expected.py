@@ -17,9 +17,9 @@ def passage(name: str, entry_s: float, *came: tuple[str, float], class_name: str
 
 
 def table(*passages: Counted) -> Table:
-    made = Table({one.id: one for one in passages})
+    made = Table()
     for one in passages:
-        made.weigh(one)
+        made.put(one)
     return made
 
 
