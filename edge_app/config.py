@@ -30,7 +30,7 @@ from edge_app.perception.finished import TrackletSettings
 from edge_app.perception.recorded import RecordedSettings
 from edge_app.perception.track import TrackSettings
 from edge_app.runtime.bundles import BundleSettings, is_bundle
-from edge_app.settings import Name, Settings
+from edge_app.settings import Name, Polygon, Settings
 from edge_app.sources import together
 from edge_app.sources.settings import CameraSettings
 from edge_app.store.store import StoreSettings
@@ -113,6 +113,11 @@ class Site(Settings):
         if not cameras:  # a `min_length` would also complain of a list whose only camera has a mistake
             raise ValueError("at least one camera is needed")
         return cameras
+
+    @property
+    def areas(self) -> dict[str, Polygon]:
+        """By camera, where only a part of its picture counts."""
+        return {camera.id: camera.area for camera in self.cameras if camera.area is not None}
 
     @property
     def digest(self) -> str:

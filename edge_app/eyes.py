@@ -33,8 +33,7 @@ def open_eyes(config: Site, networks: tuple[Detector, Embedder], boot: str, mete
         embedder,
         TrackletBuilder(config.node, names, zones, config.tracklets, asked),
         meter,
-        {camera.id: camera.area for camera in config.cameras if camera.area is not None},
-        asked,
+        config.areas,
     )
 
 
@@ -45,7 +44,7 @@ def subject_of(config: Site, detector: Detector) -> Subject:
         config.site,
         tuple(camera.id for camera in config.cameras),
         config.links,
-        {camera.id: camera.area for camera in config.cameras if camera.area is not None},
+        config.areas,
         {camera.id: camera.zones for camera in config.cameras},
         detector.class_names,
         config.track.two_wheelers,

@@ -83,8 +83,7 @@ def true_passages(config: Site, truth: Path) -> Truth:
     if live:
         raise ConfigurationError(live, "the truth")
     boxes = read_boxes(truth, [camera.id for camera in config.cameras])
-    areas = {camera.id: camera.area for camera in config.cameras if camera.area is not None}
-    return Truth(boxes, areas, (config.detector and config.detector.classes) or ())
+    return Truth(boxes, config.areas, (config.detector and config.detector.classes) or ())
 
 
 def offline(config: Site, scratch: Path) -> Site:

@@ -26,7 +26,6 @@ AMBER: BGR = (34, 153, 210)
 BLUE: BGR = (255, 166, 88)
 BLACK: BGR = (13, 10, 8)
 SHADE = 0.45  # of what lies outside the area
-SAME = 0.9  # overlap of a box with the track that it is
 
 
 def annotated(

@@ -102,6 +102,11 @@ class Look:
 
 def attach(perception: Perception, look: Look) -> None:
     """From now on it sees what the perception sees, what the detector does not keep included."""
-    perception.witness = perception.builder.witness = look
+    perception.watch(look)
+    keep_aside(perception, True)
+
+
+def keep_aside(perception: Perception, wanted: bool) -> None:
+    """Whether what the detector does not keep comes along; detections of a simulation have nothing aside."""
     if hasattr(perception.detector, "keeps_aside"):
-        perception.detector.keeps_aside = True
+        perception.detector.keeps_aside = wanted

@@ -5,7 +5,7 @@ Pure. Cost: O(boxes) for each frame, some 0.2 ms; memory O(tracks), and of passa
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +22,6 @@ from edge_app.types import PERSON, Tracklet
 REMEMBERED = 1000  # passages of a camera whose looks are compared
 HEIGHTS = 20_000  # boxes of a camera whose height is remembered
 MOST_PAIRS = 2000  # of similarities
-CAUGHT = 0.5  # of the smaller box: a person over a two-wheeler that nobody asked for
 
 
 @dataclass(slots=True)
@@ -31,7 +30,6 @@ class TrackSeen:
 
     looks: Counter[str] = field(default_factory=Counter)  # class of its box → frames
     limits: Counter[str] = field(default_factory=Counter)  # what made a view too poor → frames
-    views: int = 0
 
 
 @dataclass(slots=True)
@@ -105,8 +103,6 @@ class Record:
             quality = {name: float(values[row]) for name, values in parts.items()}
             if np.prod([*quality.values()]) < self._crops.minimum_quality:
                 seen.limits[min(quality, key=quality.__getitem__)] += 1
-        for view in sight.taken:
-            one.tracks[view.track].views += 1
         one.views += len(sight.taken)
 
     def ended(self, track: OpenTrack, how: Ending) -> None:
@@ -179,10 +175,3 @@ def candidates(
             best.append(here[-1])
             others += here[:-1]
     return best, others
-
-
-def by_camera(records: Iterable[CameraRecord]) -> dict[str, list[Tracklet]]:
-    found: dict[str, list[Tracklet]] = defaultdict(list)
-    for one in records:
-        found[one.camera] += one.recent
-    return found

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from edge_app.errors import WorldError
-from edge_app.look.look import Look
+from edge_app.look.look import Look, keep_aside
 from edge_app.look.settings import LookSettings
 from edge_app.perception.open_track import OpenTrack
 from edge_app.perception.perception import Perception
@@ -51,7 +51,7 @@ class LookPage:
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="look", daemon=True)
         self._thread.start()
-        perception.witness = perception.builder.witness = self
+        perception.watch(self)
 
     def saw(self, sight: Sight) -> None:
         if self._look is None:
@@ -60,7 +60,7 @@ class LookPage:
             return  # what stands aside is known from the next frame on
         self._look.saw(sight)
         if time.monotonic() >= self._until_s:
-            self._keep_aside(False)
+            keep_aside(self._perception, False)
             self._done.put(self._look)
             self._look = None
 
@@ -93,11 +93,7 @@ class LookPage:
 
     def _begin(self, seconds: float) -> None:
         self._look, self._until_s = self._new_look(), time.monotonic() + seconds
-        self._keep_aside(True)
-
-    def _keep_aside(self, wanted: bool) -> None:
-        if hasattr(self._perception.detector, "keeps_aside"):
-            self._perception.detector.keeps_aside = wanted
+        keep_aside(self._perception, True)
 
 
 def check_port(settings: LookSettings) -> str:

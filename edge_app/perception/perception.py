@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_app.meter import Meter
 from edge_app.perception.area import within
 from edge_app.perception.crops import CropSelector
 from edge_app.perception.losses import Losses
 from edge_app.perception.persons import beside, persons_in
-from edge_app.perception.riders import EVERYTHING, Asked
 from edge_app.perception.track import TrackerBank
 from edge_app.perception.tracklets import TrackletBuilder
 from edge_app.perception.witness import Sight, Witness
@@ -35,9 +35,15 @@ class Perception:
     builder: TrackletBuilder
     meter: Meter
     areas: Mapping[str, Polygon]  # camera → the part of its picture that counts; all of it when not named
-    asked: Asked = EVERYTHING
-    witness: Witness | None = None  # who looks at what is seen
     losses: Losses = field(default_factory=Losses)
+    _follows: NDArray[np.bool_] = field(init=False)  # (C,) by class: is it tracked?
+
+    def __post_init__(self) -> None:
+        self._follows = np.array([self.builder.asked.follows(name) for name in self.detector.class_names], bool)
+
+    def watch(self, witness: Witness) -> None:
+        """Somebody looks from now on; who looked before does no longer."""
+        self.builder.witness = witness
 
     def see(self, now: float, frames: list[Frame]) -> tuple[list[View], list[Tracklet]]:
         """One tick: the views that were embedded, and the tracklets of the tracks that ended. What the networks made
@@ -48,19 +54,16 @@ class Perception:
         ended: list[str] = []
         for frame, detections in zip(frames, found, strict=True):
             self.losses.judge_frame(detections)
-            raw = detections
             persons = persons_in(detections, self.detector.class_names)
             with self.meter.stage("track"):
-                if frame.camera in self.areas:
-                    detections = within(self.areas[frame.camera], frame, detections)
-                followed = self._followed(detections)
+                followed = self._followed(frame, detections)
                 tracks = self.bank.update(frame.camera, frame.time_s, followed)
                 self.builder.observe(frame, tracks)
             with self.meter.stage("crops"):
                 unasked = self.builder.unasked_of(tracks.ids)
                 taken = [beside(view, persons) for view in self.selector.select(frame, tracks, unasked)]
-            if self.witness is not None:
-                self.witness.saw(Sight(frame, raw, followed, tracks, unasked, taken))
+            if self.builder.witness is not None:
+                self.builder.witness.saw(Sight(frame, detections, followed, tracks, unasked, taken))
             views += taken
             ended += tracks.ended
         with self.meter.stage("embed"):
@@ -75,12 +78,14 @@ class Perception:
             tracklets = self.builder.close([*ended, *expired]) + self.builder.give_up(now)
         return views, tracklets
 
-    def _followed(self, found: Detections) -> Detections:
-        """Those that are tracked: a detector finds persons whether they are asked for or not."""
-        follows = np.array([self.asked.follows(name) for name in self.detector.class_names], bool)
-        if follows.all():
+    def _followed(self, frame: Frame, found: Detections) -> Detections:
+        """Those that are tracked: in the area, and of a class that is followed. A detector finds persons whether they
+        are asked for or not."""
+        if frame.camera in self.areas:
+            found = within(self.areas[frame.camera], frame, found)
+        if self._follows.all():
             return found
-        kept = follows[found.classes]
+        kept = self._follows[found.classes]
         return Detections(found.boxes[kept], found.scores[kept], found.classes[kept], found.lost)
 
     def _embedded(self, view: View, row: Floats) -> View:

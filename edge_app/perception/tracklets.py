@@ -39,12 +39,12 @@ class TrackletBuilder:
     ) -> None:
         """`zones`: camera → zone name → area. Call `use_embedder` before the first `add_views`."""
         self._node, self._class_names, self._zones, self._settings = node, class_names, zones, settings
-        self._asked = asked
+        self.asked = asked
         self._open: dict[str, OpenTrack] = {}  # by track
         self._hidden = Hidden(settings.hidden)
         self._traffic: dict[str, Traffic] = defaultdict(Traffic)  # by camera
         self._embedder = ("none", 0)
-        self.witness: Witness | None = None
+        self.witness: Witness | None = None  # whoever looks
         self.dropped = 0  # tracks that were too short, since the start
         self.found_again = 0  # tracks that went on with a hidden one
         self.pieces = 0  # tracks of an object that another track followed too, or went on with
@@ -167,7 +167,7 @@ class TrackletBuilder:
         for name, other in self._open.items() if self._settings.pieces else ():
             if other is track or len({track.embedder, other.embedder} - {None}) > 1:
                 continue
-            walk = all(self._asked.class_of(one.votes, one.rides) == PERSON for one in (track, other))
+            walk = all(self.asked.class_of(one.votes, one.rides) == PERSON for one in (track, other))
             if goes_on(track, other) or (not walk and same_object(track, other)):
                 earlier, later = sorted((track, other), key=lambda one: one.first)
                 earlier.embedder = earlier.embedder or later.embedder
@@ -180,7 +180,7 @@ class TrackletBuilder:
 
     def _tracklet(self, track: OpenTrack) -> Tracklet:
         track.embedder = track.embedder or self._embedder
-        class_name = self._asked.class_of(track.votes, track.rides)
+        class_name = self.asked.class_of(track.votes, track.rides)
         return finished(track, class_name, self._node, self._zones.get(track.camera, {}), self._settings)
 
     def _told(self, track: OpenTrack, how: Ending) -> None:
@@ -188,17 +188,17 @@ class TrackletBuilder:
             self.witness.ended(track, how)
 
     def _wants(self, track: OpenTrack) -> bool:
-        return self._asked.wants(track.votes, track.rides)
+        return self.asked.wants(track.votes, track.rides)
 
     def _look_whether_it_rides(self, track: OpenTrack) -> None:
         """A person who moves as the vehicles of this camera do is a rider, and remains one."""
-        if track.rides or not self._asked.by_motion or self._asked.class_of(track.votes) != PERSON:
+        if track.rides or not self.asked.by_motion or self.asked.class_of(track.votes) != PERSON:
             return
         motion = motion_of(track.rows)
         track.rides = motion is not None and self._traffic[track.camera].moves_so(motion)
 
     def _learn_traffic(self, track: OpenTrack) -> None:
-        motion = None if self._asked.class_of(track.votes) == PERSON else motion_of(track.rows)
+        motion = None if self.asked.class_of(track.votes) == PERSON else motion_of(track.rows)
         if motion is not None:
             self._traffic[track.camera].learn(motion)
 

@@ -59,7 +59,7 @@ def looked(frames, classes=("car", "motorcycle"), input_px=None, **detector) -> 
     track, crops, asked = TrackSettings(), CropSettings(), Asked(frozenset(classes), TWO_WHEELERS)
     builder = TrackletBuilder("n1", NAMES, {}, TrackletSettings(), asked)
     bank = TrackerBank("n1", "1", {"gate": track}, NAMES)
-    node = Perception(Table(frames, **detector), bank, CropSelector(crops), Grey(), builder, Meter(), {}, asked)
+    node = Perception(Table(frames, **detector), bank, CropSelector(crops), Grey(), builder, Meter(), {})
     node.restore(Parts())
     subject = Subject("road", ("gate",), (), {}, {}, NAMES, TWO_WHEELERS, track.new_track_score, 0.3, crops, input_px)
     look = Look(subject, pictures=True)

@@ -57,7 +57,6 @@ def see(
         TrackletBuilder("n1", NAMES, {}, TrackletSettings(), asked),
         Meter(),
         {},
-        asked,
     )
     node.restore(Parts())
     rng = np.random.default_rng(0)
