@@ -176,6 +176,7 @@ class Node:
             self.collector.problem,
             self.publisher and self.publisher.status.problem,
             self.prometheus and self.prometheus.problem,
+            self.page and self.page.problem,
         ]
         return "; ".join(problem for problem in problems if problem) or None
 

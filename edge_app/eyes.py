@@ -56,6 +56,6 @@ def subject_of(config: Site, detector: Detector) -> Subject:
 
 
 def open_page(config: Site, perception: Perception) -> LookPage:
-    """The page on what it sees. Raises `WorldError` where its port is taken."""
+    """The page on what it sees."""
     subject = subject_of(config, perception.detector)
     return LookPage(config.look, perception, lambda: Look(subject, pictures=True))

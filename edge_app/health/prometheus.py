@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import http.client
-import logging
-import socket
-import threading
 import urllib.request
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edge_app.errors import WorldError
+from edge_app import listening
 from edge_app.health.health import (
     BUCKETS_PER_OCTAVE,
     SHORTEST_S,
@@ -25,10 +21,6 @@ from edge_app.store.store import Store
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
-
-log = logging.getLogger(__name__)
-
-TRY_AGAIN_S = 10.0
 
 
 class _Collector:
@@ -76,77 +68,31 @@ def _octaves(latencies: Latencies) -> list[tuple[str, float]]:
     return [*found, ("+Inf", float(latencies.n))]
 
 
-class PrometheusEndpoint:
-    """Serves `/metrics` in a thread until it is closed. While its port is taken, `problem` says so, and it tries again:
-    numbers for a chart are no reason to stop matching."""
+class PrometheusEndpoint(listening.Listening):
+    """Serves `/metrics`."""
 
     def __init__(self, settings: HealthSettings, health: Health, store: Store) -> None:
-        from prometheus_client import CollectorRegistry
+        from prometheus_client import CollectorRegistry, start_http_server
 
-        self.problem: str | None = None
-        self.port = settings.prometheus_port or 0
-        self._address = settings.prometheus_address
-        self._registry = CollectorRegistry()
-        self._registry.register(_Collector(health, store))
-        self._serving: tuple[Any, threading.Thread] | None = None
-        self._stop = threading.Event()
-        self._again = threading.Thread(target=self._try_again, name="prometheus", daemon=True)
-        if not self._listen():
-            self._again.start()
+        registry = CollectorRegistry()
+        registry.register(_Collector(health, store))
+        super().__init__(
+            "Prometheus", place_of(settings), lambda place: start_http_server(place.port, place.address, registry)
+        )
 
-    def close(self) -> None:
-        self._stop.set()
-        if self._again.is_alive():
-            self._again.join()
-        if self._serving is not None:
-            server, thread = self._serving
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
-    def _try_again(self) -> None:
-        while not self._stop.wait(TRY_AGAIN_S):
-            if self._listen():
-                return
-
-    def _listen(self) -> bool:
-        from prometheus_client import start_http_server
-
-        try:
-            self._serving = start_http_server(self.port, self._address, self._registry)
-        except OSError as error:
-            if self.problem is None:
-                self.problem = f"Prometheus: {_cannot_listen(self._address, self.port, error)}"
-                log.warning("%s; trying again every %g s", self.problem, TRY_AGAIN_S)
-            return False
-        self.port = self._serving[0].server_port
-        if self.problem is not None:
-            log.info("Prometheus: listening on %s:%d", self._address, self.port)
-        self.problem = None
-        return True
+def place_of(settings: HealthSettings) -> listening.Place:
+    return listening.Place(settings.prometheus_address, settings.prometheus_port or 0, "health.prometheus_port")
 
 
 def check_port(settings: HealthSettings) -> str:
     """What `edge-app check` says of the endpoint. Raises WorldError when somebody else has its port."""
-    address, port = settings.prometheus_address, settings.prometheus_port or 0
+    return listening.check_port(place_of(settings), _is_a_node)
+
+
+def _is_a_node(place: listening.Place) -> bool:
     try:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.create_server((address, port), family=family):
-            return f"{address}:{port} is free"
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE and _is_a_node(address, port):
-            return f"{address}:{port}: a node is serving there"
-        raise WorldError(f"health.prometheus_port: {_cannot_listen(address, port, error)}") from error
-
-
-def _cannot_listen(address: str, port: int, error: OSError) -> str:
-    return f"cannot listen on {address}:{port}: {error.strerror or error}; choose another health.prometheus_port"
-
-
-def _is_a_node(address: str, port: int) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, address)
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=2) as answer:
+        with urllib.request.urlopen(f"{place.from_here}/metrics", timeout=2) as answer:
             return b"crosslane_frames" in answer.read(1 << 20)
     except (OSError, ValueError, http.client.HTTPException):
         return False

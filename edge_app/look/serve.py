@@ -5,17 +5,19 @@ The pipeline's thread alone sees frames, and hands a finished look over; the pag
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
-import logging
 import queue
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from edge_app.errors import WorldError
+from edge_app import listening
 from edge_app.look.look import Look, keep_aside
 from edge_app.look.settings import LookSettings
 from edge_app.perception.open_track import OpenTrack
@@ -23,8 +25,7 @@ from edge_app.perception.perception import Perception
 from edge_app.perception.witness import Ending, Sight
 from edge_app.types import Tracklet
 
-log = logging.getLogger(__name__)
-
+SERVER = "crosslane-look"
 MOST_S = 300.0
 LATE_S = 15.0  # so much longer than it was asked for is waited for a look: cameras may be silent
 HEADERS = {
@@ -36,9 +37,8 @@ HEADERS = {
 }
 
 
-class LookPage:
-    """A `Witness` that looks when it is asked to, and the server that asks. Raises `WorldError` for a port that is
-    taken."""
+class LookPage(listening.Listening):
+    """A `Witness` that looks when it is asked to, and the server that asks."""
 
     def __init__(self, settings: LookSettings, perception: Perception, new_look: Callable[[], Look]) -> None:
         self._settings, self._perception, self._new_look = settings, perception, new_look
@@ -47,11 +47,8 @@ class LookPage:
         self._done: queue.SimpleQueue[Look] = queue.SimpleQueue()
         self._look: Look | None = None
         self._until_s = 0.0
-        self._server = _listen(settings, self)
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="look", daemon=True)
-        self._thread.start()
         perception.watch(self)
+        super().__init__("look", place_of(settings), self._served)
 
     def saw(self, sight: Sight) -> None:
         if self._look is None:
@@ -86,10 +83,26 @@ class LookPage:
             except queue.Empty:
                 return None
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def _served(self, place: listening.Place) -> tuple[ThreadingHTTPServer, threading.Thread]:
+        page, settings = self, self._settings
+
+        class Handler(BaseHTTPRequestHandler):
+            server_version = SERVER
+
+            def do_GET(self) -> None:
+                _answer(self, page, settings)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Requests are nobody's business."""
+
+        class Server(ThreadingHTTPServer):
+            address_family = place.family
+            daemon_threads = True
+
+        server = Server((place.address, place.port), Handler)
+        thread = threading.Thread(target=server.serve_forever, name="look", daemon=True)
+        thread.start()
+        return server, thread
 
     def _begin(self, seconds: float) -> None:
         self._look, self._until_s = self._new_look(), time.monotonic() + seconds
@@ -98,36 +111,33 @@ class LookPage:
 
 def check_port(settings: LookSettings) -> str:
     """What `edge-app check` says of the page. Raises `WorldError` when somebody else has its port."""
-    server = _listen(settings, None)
-    server.server_close()
     who = "" if _is_own(settings.address) else "; whoever can reach it sees pictures of the cameras"
-    return f"http://{settings.address}:{settings.port} is free{who}"
+    return listening.check_port(place_of(settings), _is_a_node) + who
 
 
-def _listen(settings: LookSettings, owner: LookPage | None) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            _answer(self, owner, settings)
+def place_of(settings: LookSettings) -> listening.Place:
+    return listening.Place(settings.address, settings.port or 0, "look.port")
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Requests are nobody's business."""
 
+def _is_a_node(place: listening.Place) -> bool:
+    """Asked for a page that there is not: a look would be begun by the right one."""
     try:
-        server = ThreadingHTTPServer((settings.address, settings.port or 0), Handler)
-    except (OSError, OverflowError) as error:
-        where = f"{settings.address}:{settings.port}"
-        raise WorldError(f"look.port: cannot listen on {where}: {error}; choose another one") from error
-    server.daemon_threads = True
-    return server
+        with urllib.request.urlopen(f"{place.from_here}/none", timeout=2) as answer:
+            server = answer.headers["Server"]
+    except urllib.error.HTTPError as error:
+        server = error.headers["Server"]
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return str(server).startswith(SERVER)
 
 
-def _answer(request: BaseHTTPRequestHandler, owner: LookPage | None, settings: LookSettings) -> None:
+def _answer(request: BaseHTTPRequestHandler, owner: LookPage, settings: LookSettings) -> None:
     """One request. A page elsewhere that calls this machine by a name of its own is refused."""
     asked = urlsplit(request.path)
     if _is_own(settings.address) and not _is_own(request.headers.get("Host", "").rsplit(":", 1)[0]):
         request.send_error(403, "ask for this machine by its own name")
         return
-    if asked.path != "/" or owner is None:
+    if asked.path != "/":
         request.send_error(404, "the page is at /")
         return
     try:

@@ -75,7 +75,7 @@ def test_what_cannot_be_looked_at_is_one_clear_error(group):
 
 @pytest.mark.slow
 def test_a_running_node_is_looked_at_through_its_page(group):
-    assert f"look: http://127.0.0.1:{group.port} is free" in group["check"].out
+    assert f"look: 127.0.0.1:{group.port} is free" in group["check"].out
     until = time.monotonic() + 120
     while True:
         try:

@@ -6,8 +6,8 @@ import urllib.request
 
 import pytest
 
+from edge_app import listening
 from edge_app.errors import WorldError
-from edge_app.health import prometheus
 from edge_app.health.health import Health, HealthSettings
 from edge_app.health.prometheus import PrometheusEndpoint, check_port
 from edge_app.store.store import Store
@@ -21,7 +21,7 @@ def store(tmp_path):
 
 
 def test_a_port_that_is_taken_is_named_and_tried_again(store, monkeypatch):
-    monkeypatch.setattr(prometheus, "TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr(listening, "TRY_AGAIN_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as other:
         settings = HealthSettings(prometheus_port=other.getsockname()[1])
         endpoint = PrometheusEndpoint(settings, Health(["north"]), store)

@@ -1,7 +1,9 @@
 """The page of a look, and the running node's: real HTTP."""
 
 import re
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from test_what_stands_out import CAR, HEIGHT, NAMES, TWO_WHEELERS, WIDTH, Grey, Table, looked, one_by_one
 
+from edge_app import listening
 from edge_app.errors import WorldError
 from edge_app.look.film import Films
 from edge_app.look.look import Look, Subject
@@ -130,12 +133,24 @@ def test_a_silent_camera_is_said_and_not_waited_for_for_ever(node, monkeypatch) 
         page.close()
 
 
-def test_a_port_that_is_taken_is_one_clear_error(node) -> None:
-    page = served(node)
+def test_a_port_that_somebody_else_has_stops_no_node(node, monkeypatch) -> None:
+    monkeypatch.setattr(listening, "TRY_AGAIN_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = LookSettings(port=other.getsockname()[1])
+        with pytest.raises(WorldError, match=rf"look\.port: cannot listen on 127\.0\.0\.1:{settings.port}"):
+            check_port(settings)
+        subject = Subject("road", ("gate",), (), {}, {}, NAMES, TWO_WHEELERS, 0.25, 0.3, CropSettings(), None)
+        page = LookPage(settings, node, lambda: Look(subject, pictures=True))
+        assert f"look: cannot listen on 127.0.0.1:{settings.port}" in (page.problem or "")
+    until_s = time.monotonic() + 5
+    while page.problem is not None:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
     try:
-        with pytest.raises(WorldError, match=rf"look\.port: cannot listen on 127\.0\.0\.1:{page.port}"):
-            check_port(LookSettings(port=page.port))
+        assert check_port(settings) == f"127.0.0.1:{settings.port}: a node is serving there", "as while it is updated"
+        assert node.builder.witness is page
+        assert not node.detector.keeps_aside, "asking who is there begins no look"
     finally:
         page.close()
-    assert check_port(LookSettings(port=page.port)) == f"http://127.0.0.1:{page.port} is free"
-    assert "sees pictures of the cameras" in check_port(LookSettings(port=page.port, address="0.0.0.0"))
+    assert check_port(settings) == f"127.0.0.1:{settings.port} is free"
+    assert "sees pictures of the cameras" in check_port(LookSettings(port=settings.port, address="0.0.0.0"))
