@@ -52,6 +52,9 @@ class Look:
         if self._gallery is not None:
             self._gallery.saw(sight)
 
+    def joined(self, camera: str, track: str, passage: str) -> None:
+        self._record.joined(camera, track, passage)
+
     def ended(self, track: OpenTrack, how: Ending) -> None:
         self._record.ended(track, how)
 

@@ -1,6 +1,6 @@
 """What was seen of each camera while somebody looked, in counts: boxes, tracks, crops and passages, kept and lost.
 
-Pure. Cost: O(boxes) for each frame, some 0.2 ms; memory O(tracks), and of passages the latest `REMEMBERED`.
+Pure. Cost: O(boxes) for each frame, some 0.2 ms; memory O(open tracks), and of passages the latest `REMEMBERED`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class CameraRecord:
     by_motion: int = 0  # riders who are known by how they move alone
     lost_riders: int = 0  # persons who move as vehicles do and were not counted
     views: int = 0
-    tracks: dict[str, TrackSeen] = field(default_factory=dict)
+    tracks: dict[str, TrackSeen] = field(default_factory=dict)  # of those that have not ended; pieces share theirs
     walkers: list[tuple[float, float]] = field(default_factory=list)  # motions of persons that were not asked for
     traffic: Traffic = field(default_factory=Traffic)
     recent: deque[Tracklet] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -105,10 +105,21 @@ class Record:
                 seen.limits[min(quality, key=quality.__getitem__)] += 1
         one.views += len(sight.taken)
 
+    def joined(self, camera: str, track: str, passage: str) -> None:
+        """What was and will be seen of a piece is of its passage."""
+        one = self.of(camera)
+        one.pieces += 1
+        piece, whole = (one.tracks.setdefault(name, TrackSeen()) for name in (track, passage))
+        whole.looks += piece.looks
+        whole.limits += piece.limits
+        one.tracks[track] = whole
+
     def ended(self, track: OpenTrack, how: Ending) -> None:
         """A track, with the pieces that went on with it."""
         one = self.of(track.camera)
         one.endings[how] += 1
+        seen = one.tracks.get(track.passage, TrackSeen())
+        one.tracks = {name: each for name, each in one.tracks.items() if each is not seen}
         motion = motion_of(track.rows)
         if how == "unasked" and motion is not None:
             one.walkers.append(motion)
@@ -117,7 +128,6 @@ class Record:
         if motion is not None and not track.rides:
             one.traffic.learn(motion)
         one.by_motion += track.rides and not self._two_wheelers & track.votes.keys()
-        seen = one.tracks.get(track.passage, TrackSeen())
         if track.rides or self._two_wheelers & track.votes.keys():
             one.ridden.update(
                 {name: n for name, n in seen.looks.items() if name == PERSON or name in self._two_wheelers}
@@ -137,8 +147,6 @@ class Record:
         """Nothing more will come: whoever was taken for somebody on foot before traffic was known is asked again."""
         for one in self.cameras.values():
             one.lost_riders = sum(one.traffic.moves_so(motion) for motion in one.walkers)
-            ended = sum(one.endings.values())
-            one.pieces = max(len(one.tracks) - ended, 0)
 
     def _named(self, classes: Iterable[int]) -> list[str]:
         return [self._names[index] for index in classes]

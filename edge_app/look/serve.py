@@ -61,6 +61,10 @@ class LookPage(listening.Listening):
             self._done.put(self._look)
             self._look = None
 
+    def joined(self, camera: str, track: str, passage: str) -> None:
+        if self._look is not None:
+            self._look.joined(camera, track, passage)
+
     def ended(self, track: OpenTrack, how: Ending) -> None:
         if self._look is not None:
             self._look.ended(track, how)

@@ -91,7 +91,7 @@ class TrackletBuilder:
             track.look(view.quality, embedding)
             before = self._hidden.find(track) if track.passage == view.track else None
             if before is not None:
-                before.go_on(track, 2 * self._settings.maximum_path)
+                self._join(before, track)
                 self._open[view.track] = before
                 self.found_again += 1
 
@@ -171,12 +171,17 @@ class TrackletBuilder:
             if goes_on(track, other) or (not walk and same_object(track, other)):
                 earlier, later = sorted((track, other), key=lambda one: one.first)
                 earlier.embedder = earlier.embedder or later.embedder
-                earlier.go_on(later, 2 * self._settings.maximum_path)
+                self._join(earlier, later)
                 self._open[name] = earlier
                 del self._open[ended]
                 self.pieces += 1
                 return True
         return False
+
+    def _join(self, earlier: OpenTrack, later: OpenTrack) -> None:
+        earlier.go_on(later, 2 * self._settings.maximum_path)
+        if self.witness is not None:
+            self.witness.joined(earlier.camera, later.passage, earlier.passage)
 
     def _tracklet(self, track: OpenTrack) -> Tracklet:
         track.embedder = track.embedder or self._embedder

@@ -25,7 +25,8 @@ class Sight:
 
 
 class Witness(Protocol):
-    """Sees every frame of every camera, and how each track ended."""
+    """Sees every frame of every camera, which tracks are pieces of one object, and how each passage ended."""
 
     def saw(self, sight: Sight) -> None: ...
+    def joined(self, camera: str, track: str, passage: str) -> None: ...  # what was seen of the track is of the passage
     def ended(self, track: OpenTrack, how: Ending) -> None: ...

@@ -54,7 +54,7 @@ class Grey:
         return np.tile(np.array([1, 0, 0], np.float32), (len(views), 1))
 
 
-def looked(frames, classes=("car", "motorcycle"), input_px=None, **detector) -> Look:
+def looked(frames, classes=("car", "motorcycle"), input_px=None, close=True, **detector) -> Look:
     """One camera, ten frames a second, looked at to the end."""
     track, crops, asked = TrackSettings(), CropSettings(), Asked(frozenset(classes), TWO_WHEELERS)
     builder = TrackletBuilder("n1", NAMES, {}, TrackletSettings(), asked)
@@ -68,7 +68,8 @@ def looked(frames, classes=("car", "motorcycle"), input_px=None, **detector) -> 
     for k in range(len(frames)):
         _, tracklets = node.see(1.79e9 + k / 10, [Frame("gate", 1.79e9 + k / 10, picture, WIDTH, HEIGHT, k)])
         look.add(tracklets)
-    look.add(node.end())
+    if close:
+        look.add(node.end())
     return look
 
 
@@ -169,3 +170,17 @@ def test_strangers_are_two_at_once_and_candidates_are_in_time() -> None:
     best, others = candidates(ones, after, link)
     np.testing.assert_allclose(best, [1.0], atol=1e-6)
     np.testing.assert_allclose(sorted(others), [0.0, 1.0][: len(others)], atol=1e-6)
+
+
+def test_pieces_are_counted_and_what_is_open_is_none() -> None:
+    """Each of two cars is boxed twice, whole and in part; a third is still there when the look ends."""
+
+    def twice(k: int) -> list:
+        x = 20 + 16.0 * k
+        return [(CAR, (x, 100, x + 90, 160), 0.8), (CAR, (x + 10, 112, x + 60, 161), 0.7)]
+
+    frames = ([twice(k) for k in range(40)] + [[]] * 15) * 2
+    look = looked(frames + one_by_one(CAR)[:20], close=False)
+    (record,) = look._record.cameras.values()
+    assert (record.endings["passage"], record.pieces) == (2, 2)
+    assert len(record.tracks) == 1, "of what has ended nothing is kept"
