@@ -15,11 +15,11 @@ from edge_app import app
 from edge_app.clock import Clock
 from edge_app.config import Site
 from edge_app.contract.whole import whole
-from edge_app.errors import ConfigurationError, StoreError
+from edge_app.errors import ConfigurationError
 from edge_app.eyes import subject_of
 from edge_app.look.film import Films
 from edge_app.look.look import Look, attach
-from edge_app.replay import CLOCK, offline
+from edge_app.replay import CLOCK, make_folder, offline, on_disk
 
 PAGE = "look.html"
 LIVE_S = 60.0
@@ -36,11 +36,8 @@ def look_site(
     """
     config = _only(config, cameras)
     live = any(camera.is_live for camera in config.cameras)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{out}: {error.strerror}; choose a folder that can be written") from error
-    with tempfile.TemporaryDirectory() as scratch:
+    make_folder(out)
+    with tempfile.TemporaryDirectory() as scratch, on_disk(out):
         quiet = offline(config, Path(scratch))
         if live:
             quiet = quiet.model_copy(update={"ticks": config.ticks})
@@ -49,7 +46,7 @@ def look_site(
             attach(node.perception, look)
             _play(node, look, LIVE_S if live and seconds is None else seconds)
             failed = node.failed_cameras()
-    with whole(out / PAGE) as file:
+    with on_disk(out / PAGE), whole(out / PAGE) as file:
         file.write(look.html(films.addresses).encode())
     app.raise_for(failed)
     return [*look.told(), f"the page: {out / PAGE}"]

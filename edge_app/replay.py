@@ -52,7 +52,7 @@ def replay_site(config: Site, out: Path, pictures: Path | None = None, truth: Pa
     beside = None if truth is None else true_passages(config, truth)
     account = Account(config, Gathered() if pictures is not None else None, beside)
     seen: list[str] = []
-    with tempfile.TemporaryDirectory() as scratch, _said(out), whole(out) as file:
+    with tempfile.TemporaryDirectory() as scratch, on_disk(out), whole(out) as file:
         with app.Node(offline(config, Path(scratch)), CLOCK, lineage="replay") as node:
             look = Look(subject_of(config, node.detector), pictures=False)
             attach(node.perception, look)
@@ -168,8 +168,16 @@ def without_path(tracklet: Tracklet) -> Tracklet:
     return replace(tracklet, path_times_s=np.zeros(0), path_boxes=np.zeros((0, 4), np.float32))
 
 
+def make_folder(folder: Path) -> None:
+    """Raises `StoreError` where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+
+
 @contextmanager
-def _said(out: Path) -> Iterator[None]:
+def on_disk(out: Path) -> Iterator[None]:
     """Raises `StoreError` where the disk fails."""
     try:
         yield
@@ -195,10 +203,7 @@ class Gathered:
 
         matches = standing_matches(self.facts)
         said = f"{len(matches)} confirmed matches among {len(self.tracklets)} passages"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+        make_folder(folder)
         contact_sheet(pairs_of(matches, self._album), folder / "matches.png", "Seen again", said, why=why)
         lanes = folder / "timeline.png"
         timeline(lanes, cameras, self.tracklets, matches, title="Who went where", subtitle=said)
